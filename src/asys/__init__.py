@@ -1,0 +1,3 @@
+"""ASys, the Agentic System Interface."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,281 @@
+"""Every exception of ASys, in three families under one root.
+
+    AsysError
+    |-- ArgumentError (ValueError)         yours: refused before a byte was sent
+    |-- IdentityError                      a key file or known_hosts that cannot be used
+    |-- LinkError (ConnectionError)        the connection: nothing was answered
+    |   |-- ConnectFailed                  the node cannot be reached
+    |   |-- UnknownHost                    the node's key is not in known_hosts
+    |   |-- HostKeyChanged                 known_hosts has another key for this node
+    |   |-- AgentRejected                  the node does not know this agent's key
+    |   |-- SessionLimit                   the node has no room for another session
+    |   |-- ConnectionLost                 the connection ended
+    |   |-- DeadlineExceeded (TimeoutError) no answer in time
+    |   `-- ProtocolError                  the peer sent what the protocol does not allow
+    |       |-- HandshakeError
+    |       `-- ChannelError
+    |-- OutcomeUnknown                     a signed instruction was sent and its answer is not known
+    |   `-- AlreadyReceived                6985
+    `-- StatusError                        the node answered, and not with success
+        |-- Blocked                        6400
+        |-- WrongLength                    6700
+        |-- Denied                         6982
+        |-- InvalidPayload                 6A80
+        |-- NoSuchInstruction              6A81
+        |-- NotSupported                   6D00
+        |-- ClassNotSupported              6E00
+        `-- NodeError                      6F00 and every 6Fxx that has no class of its own
+            |-- NodeOutOfMemory            6F01
+            |-- NodeIOError                6F02
+            |-- NodeNoSpace                6F03
+            |-- NodeTimedOut               6F04
+            |-- NodeBusy                   6F05
+            `-- NodeUnknownError           6FFF
+
+AlreadyReceived is a StatusError as well: it has a status word, and says only that the first
+delivery arrived. No message ever holds key material.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from asys.protocol.status import SW, explain
+
+
+class AsysError(Exception):
+    """Root of everything that ASys raises on purpose."""
+
+
+class ArgumentError(AsysError, ValueError):
+    """An argument is wrong; nothing was sent. The message says which one and what is allowed."""
+
+
+class IdentityError(AsysError):
+    """A key file or `known_hosts` cannot be used; the message says how to mend it."""
+
+
+class LinkError(AsysError, ConnectionError):
+    """The connection failed; no status word was received."""
+
+
+class ConnectFailed(LinkError):
+    """The node cannot be reached at all."""
+
+
+class UnknownHost(LinkError):
+    """The node's key is not in `known_hosts`; `host` and `key` (32 bytes) are what was seen.
+
+    Library code never adds a key by itself. Compare the fingerprint with `asyd pubkey` on the node,
+    then add it with `asys trust` or `KnownHosts.add`.
+    """
+
+    def __init__(self, host: str, key: bytes) -> None:
+        super().__init__(
+            f"{host} shows the key {key.hex()}, which known_hosts does not have; compare it with "
+            f"`asyd pubkey` on the node, then run: asys trust {host}"
+        )
+        self.host = host
+        self.key = key
+
+
+class HostKeyChanged(LinkError):
+    """The node shows another key than the one in `known_hosts`: possibly somebody in between."""
+
+    def __init__(self, host: str, key: bytes, known: bytes) -> None:
+        super().__init__(
+            f"THE KEY OF {host} HAS CHANGED: known_hosts has {known.hex()}, the node shows "
+            f"{key.hex()}. Somebody may be in between. If the node really has a new key, remove "
+            f"the old line from known_hosts and run: asys trust {host}"
+        )
+        self.host = host
+        self.key = key
+        self.known = known
+
+
+class AgentRejected(LinkError):
+    """The node does not know this agent's key, or no longer does.
+
+    An admin of the node adds the agent's public key: `asyd agents add KEY`.
+    """
+
+
+class SessionLimit(LinkError):
+    """The node has no room for another session; back off and try again."""
+
+
+class ConnectionLost(LinkError):
+    """The connection ended. What was sent unsigned and not answered may be asked again."""
+
+
+class DeadlineExceeded(LinkError, TimeoutError):
+    """The peer did not answer in time."""
+
+
+class ProtocolError(LinkError):
+    """The peer sent what the protocol does not allow; the connection is of no further use."""
+
+
+class HandshakeError(ProtocolError):
+    """The handshake did not authenticate or had the wrong form."""
+
+
+class ChannelError(ProtocolError):
+    """A record did not decrypt, or its length is impossible."""
+
+
+class OutcomeUnknown(AsysError):
+    """A signed instruction was sent, and whether it ran is not known. Never take it for either.
+
+    `seq` is its Seq in the session, `instruction` its name.
+    """
+
+    def __init__(self, message: str, *, instruction: str, seq: int) -> None:
+        super().__init__(message)
+        self.instruction = instruction
+        self.seq = seq
+
+
+class StatusError(AsysError):
+    """The node answered with a status word other than success (docs/protocol.md, section 5).
+
+    `sw` is the status word, `meaning` what it says, `advice` what to do, `instruction` what was
+    asked for (empty where it is not known).
+    """
+
+    default_sw: ClassVar[int] = 0
+
+    def __init__(self, sw: int | None = None, instruction: str = "") -> None:
+        self.sw: int = self.default_sw if sw is None else int(sw)
+        self.meaning, self.advice = explain(self.sw)
+        self.instruction = instruction
+        asked = f"{instruction}: " if instruction else ""
+        # Exception.__init__ by name: a subclass may have a second base with another signature.
+        Exception.__init__(self, f"{asked}{self.sw:04X} {self.meaning}; {self.advice}")
+
+
+class Blocked(StatusError):
+    """6400: blocked for now; back off exponentially, then retry."""
+
+    default_sw = SW.BLOCKED
+
+
+class WrongLength(StatusError):
+    """6700: wrong length or malformed frame; do not send it again as it is."""
+
+    default_sw = SW.WRONG_LENGTH
+
+
+class Denied(StatusError):
+    """6982: this target or security level is not for this agent; stop, log a security event."""
+
+    default_sw = SW.DENIED
+
+
+class AlreadyReceived(StatusError, OutcomeUnknown):
+    """6985: the node had this Seq before; whether the first delivery worked is not known."""
+
+    default_sw = SW.ALREADY_RECEIVED
+
+    def __init__(self, sw: int | None = None, instruction: str = "", seq: int = 0) -> None:
+        StatusError.__init__(self, sw, instruction)
+        self.seq = seq
+
+
+class InvalidPayload(StatusError):
+    """6A80: the parameters are invalid or name nothing that exists; do not retry with them."""
+
+    default_sw = SW.INVALID_PAYLOAD
+
+
+class NoSuchInstruction(StatusError):
+    """6A81: the instruction does not exist for this agent; refresh the capability map."""
+
+    default_sw = SW.NO_SUCH_INSTRUCTION
+
+
+class NotSupported(StatusError):
+    """6D00: granted, but this platform cannot do it; fall back."""
+
+    default_sw = SW.NOT_SUPPORTED
+
+
+class ClassNotSupported(StatusError):
+    """6E00: protocol version or class not supported."""
+
+    default_sw = SW.CLASS_NOT_SUPPORTED
+
+
+class NodeError(StatusError):
+    """6Fxx: the node itself failed; trip a circuit breaker and alert."""
+
+    default_sw = SW.NODE_ERROR
+
+
+class NodeOutOfMemory(NodeError):
+    """6F01: the node is out of memory."""
+
+    default_sw = SW.NODE_OUT_OF_MEMORY
+
+
+class NodeIOError(NodeError):
+    """6F02: input/output error on the node."""
+
+    default_sw = SW.NODE_IO_ERROR
+
+
+class NodeNoSpace(NodeError):
+    """6F03: no space left on the node."""
+
+    default_sw = SW.NODE_NO_SPACE
+
+
+class NodeTimedOut(NodeError):
+    """6F04: something that the node waited for did not answer."""
+
+    default_sw = SW.NODE_TIMED_OUT
+
+
+class NodeBusy(NodeError):
+    """6F05: a resource of the node is busy."""
+
+    default_sw = SW.NODE_BUSY
+
+
+class NodeUnknownError(NodeError):
+    """6FFF: the node failed in a way that it cannot name."""
+
+    default_sw = SW.NODE_UNKNOWN_ERROR
+
+
+STATUS_ERRORS: Final[dict[int, type[StatusError]]] = {
+    kind.default_sw: kind
+    for kind in (
+        Blocked,
+        WrongLength,
+        Denied,
+        AlreadyReceived,
+        InvalidPayload,
+        NoSuchInstruction,
+        NotSupported,
+        ClassNotSupported,
+        NodeError,
+        NodeOutOfMemory,
+        NodeIOError,
+        NodeNoSpace,
+        NodeTimedOut,
+        NodeBusy,
+        NodeUnknownError,
+    )
+}
+"""Status word -> exception."""
+
+
+def status_error(sw: int, instruction: str = "", seq: int = 0) -> StatusError:
+    """The exception for a status word; NodeError for an unknown 6Fxx, else plain StatusError."""
+    kind = STATUS_ERRORS.get(sw)
+    if kind is AlreadyReceived:
+        return AlreadyReceived(sw, instruction, seq)
+    if kind is None:
+        kind = NodeError if sw >> 8 == 0x6F else StatusError
+    return kind(sw, instruction)

@@ -1,0 +1,75 @@
+"""The instruction set as data: one declaration per instruction, a module per group.
+
+`REGISTRY` has them all. Adding one: its declaration in the group's module, its behaviour in
+`asys.node.handlers`, its vector in the tests.
+"""
+
+from __future__ import annotations
+
+from asys.isa import control, core, process
+from asys.isa.control import TASK_QUERY, TaskState, TaskStatus
+from asys.isa.core import (
+    SYS_CAPS,
+    SYS_HELLO,
+    SYS_PROCS,
+    SYS_STATUS,
+    Architecture,
+    Capabilities,
+    FileSystem,
+    Hello,
+    PressureSource,
+    Process,
+    Processes,
+    ProcessFlags,
+    Status,
+)
+from asys.isa.definition import (
+    AnyInstruction,
+    Empty,
+    Group,
+    Guide,
+    Instruction,
+    Level,
+    Mode,
+    Registry,
+    Risk,
+    TaskHandle,
+)
+from asys.isa.process import PROC_THROTTLE, SVC_RESTART, ThrottleAction
+
+REGISTRY = Registry()
+for _group in (core, control, process):
+    REGISTRY.add(*_group.INSTRUCTIONS)
+
+__all__ = [
+    "PROC_THROTTLE",
+    "REGISTRY",
+    "SVC_RESTART",
+    "SYS_CAPS",
+    "SYS_HELLO",
+    "SYS_PROCS",
+    "SYS_STATUS",
+    "TASK_QUERY",
+    "AnyInstruction",
+    "Architecture",
+    "Capabilities",
+    "Empty",
+    "FileSystem",
+    "Group",
+    "Guide",
+    "Hello",
+    "Instruction",
+    "Level",
+    "Mode",
+    "PressureSource",
+    "Process",
+    "ProcessFlags",
+    "Processes",
+    "Registry",
+    "Risk",
+    "Status",
+    "TaskHandle",
+    "TaskState",
+    "TaskStatus",
+    "ThrottleAction",
+]

@@ -1,0 +1,117 @@
+"""Records: `[u16 n][n bytes of ciphertext]`, one message each (docs/protocol.md, section 1).
+
+Both directions have a key and a counter of their own. Any error breaks the channel for good: after
+it, nothing is opened and nothing is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from struct import Struct
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from asys.errors import ChannelError
+from asys.protocol.limits import AEAD_TAG_SIZE, MAX_RECORD, RECORD_PREFIX_SIZE
+
+MAX_MESSAGE: Final = MAX_RECORD - AEAD_TAG_SIZE
+"""The most that one record carries, in bytes of plaintext."""
+
+_nonce = Struct("<4xQ").pack
+_prefix = Struct(">H").pack
+
+
+class Channel:
+    """Seals what goes out and opens what comes in; owns no socket."""
+
+    __slots__ = ("_buffer", "_open", "_position", "_received", "_seal", "_sent", "broken")
+
+    def __init__(self, send_key: bytes, receive_key: bytes) -> None:
+        """Each key has 32 bytes and serves one direction."""
+        self._seal = ChaCha20Poly1305(send_key).encrypt
+        self._open = ChaCha20Poly1305(receive_key).decrypt
+        self._sent = 0
+        self._received = 0
+        self._buffer = b""
+        self._position = 0
+        self.broken = False
+
+    def seal(self, messages: Iterable[bytes]) -> bytes:
+        """The records of `messages`, ready to be written in one piece.
+
+        ChannelError when the channel is broken or a message has more than MAX_MESSAGE bytes.
+        """
+        if self.broken:
+            raise ChannelError("the channel is broken")
+        seal = self._seal
+        counter = self._sent
+        records = []
+        for message in messages:
+            ciphertext = seal(_nonce(counter), message, None)
+            counter += 1
+            if len(ciphertext) > MAX_RECORD:
+                self.broken = True  # the counter is spent, and the peer would miss it
+                raise ChannelError(f"a message has {len(message)} bytes; {MAX_MESSAGE} is the most")
+            records.append(_prefix(len(ciphertext)))
+            records.append(ciphertext)
+        self._sent = counter
+        return b"".join(records)
+
+    def feed(self, data: bytes) -> None:
+        """Keeps bytes from the network for `receive`."""
+        if self._position < len(self._buffer):
+            self._buffer = self._buffer[self._position :] + data
+        else:
+            self._buffer = data
+        self._position = 0
+
+    def receive(self, limit: int = MAX_RECORD) -> list[bytes]:
+        """Up to `limit` messages that are whole in the bytes fed so far.
+
+        ChannelError for an impossible length or a record that does not decrypt; the messages
+        before it are delivered first, and the error comes at the next call.
+        """
+        if self.broken:
+            raise ChannelError("the channel is broken")
+        buffer = self._buffer
+        position = self._position
+        end = len(buffer)
+        counter = self._received
+        open_ = self._open
+        messages: list[bytes] = []
+        try:
+            while end - position >= RECORD_PREFIX_SIZE and len(messages) < limit:
+                start = position + RECORD_PREFIX_SIZE
+                stop = start + (buffer[position] << 8 | buffer[position + 1])
+                if stop - start < AEAD_TAG_SIZE:
+                    raise ChannelError("a record is shorter than its own tag")
+                if stop > end:
+                    break
+                messages.append(open_(_nonce(counter), buffer[start:stop], None))
+                counter += 1
+                position = stop
+        except (InvalidTag, ChannelError) as error:
+            if not messages:
+                self.broken = True
+                self._buffer = b""
+                if isinstance(error, ChannelError):
+                    raise
+                raise ChannelError("a record does not authenticate") from None
+        self._received = counter
+        if position == end:
+            self._buffer = b""
+            self._position = 0
+        else:
+            self._position = position
+        return messages
+
+    @property
+    def buffered(self) -> int:
+        """Bytes fed and not yet opened."""
+        return len(self._buffer) - self._position
+
+    def __repr__(self) -> str:
+        state = "broken" if self.broken else "open"
+        return f"<Channel {state}, {self._sent} sent, {self._received} received>"

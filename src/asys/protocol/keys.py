@@ -1,0 +1,60 @@
+"""X25519 keys that cannot leak by accident: no key material in repr, pickles or exceptions."""
+
+from __future__ import annotations
+
+from typing import Final, NoReturn
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from asys.errors import HandshakeError
+from asys.protocol.limits import KEY_SIZE
+
+
+class PrivateKey:
+    """A static or ephemeral X25519 private key."""
+
+    __slots__ = ("_key", "public")
+
+    public: Final[bytes]
+    """The public key, 32 bytes."""
+
+    def __init__(self, raw: bytes) -> None:
+        """Takes the 32 raw bytes of the key; ValueError when there are not exactly 32."""
+        if len(raw) != KEY_SIZE:
+            raise ValueError(f"a private key has {KEY_SIZE} bytes, not {len(raw)}")
+        self._key = X25519PrivateKey.from_private_bytes(raw)
+        self.public = self._key.public_key().public_bytes_raw()
+
+    @classmethod
+    def generate(cls) -> PrivateKey:
+        """A new key from the operating system's random source."""
+        return cls(X25519PrivateKey.generate().private_bytes_raw())
+
+    def exchange(self, public: bytes) -> bytes:
+        """The 32-byte shared secret with `public`; HandshakeError for a low-order point."""
+        try:
+            return self._key.exchange(X25519PublicKey.from_public_bytes(public))
+        except ValueError:
+            raise HandshakeError("the peer's key is not a usable X25519 key") from None
+
+    def raw(self) -> bytes:
+        """The 32 secret bytes, for the key file and nothing else."""
+        return self._key.private_bytes_raw()
+
+    def __repr__(self) -> str:
+        return f"<PrivateKey of {self.public.hex()}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("private keys are not pickled")
+
+
+_PROBE: Final = PrivateKey(bytes(range(KEY_SIZE)))
+
+
+def is_low_order(public: bytes) -> bool:
+    """True for a public key with which every exchange gives the same secret: nobody's key."""
+    try:
+        _PROBE.exchange(public)
+    except HandshakeError:
+        return True
+    return False
