@@ -38,6 +38,7 @@ delivery arrived. No message ever holds key material.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, Final
 
 from asys.protocol.status import SW, explain
@@ -78,6 +79,9 @@ class UnknownHost(LinkError):
         self.host = host
         self.key = key
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.host, self.key)
+
 
 class HostKeyChanged(LinkError):
     """The node shows another key than the one in `known_hosts`: possibly somebody in between."""
@@ -91,6 +95,9 @@ class HostKeyChanged(LinkError):
         self.host = host
         self.key = key
         self.known = known
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.host, self.key, self.known)
 
 
 class AgentRejected(LinkError):
@@ -135,6 +142,10 @@ class OutcomeUnknown(AsysError):
         self.instruction = instruction
         self.seq = seq
 
+    def __reduce__(self) -> tuple[object, ...]:
+        rebuild = partial(type(self), instruction=self.instruction, seq=self.seq)
+        return rebuild, (str(self),)
+
 
 class StatusError(AsysError):
     """The node answered with a status word other than success (docs/protocol.md, section 5).
@@ -152,6 +163,9 @@ class StatusError(AsysError):
         asked = f"{instruction}: " if instruction else ""
         # Exception.__init__ by name: a subclass may have a second base with another signature.
         Exception.__init__(self, f"{asked}{self.sw:04X} {self.meaning}; {self.advice}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.sw, self.instruction)
 
 
 class Blocked(StatusError):
@@ -180,6 +194,9 @@ class AlreadyReceived(StatusError, OutcomeUnknown):
     def __init__(self, sw: int | None = None, instruction: str = "", seq: int = 0) -> None:
         StatusError.__init__(self, sw, instruction)
         self.seq = seq
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.sw, self.instruction, self.seq)
 
 
 class InvalidPayload(StatusError):

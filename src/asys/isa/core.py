@@ -116,7 +116,7 @@ class Status(Layout):
     outbound_mbps: Annotated[int, u16("sent, all interfaces but loopback", unit="Mbit/s")]
     rpi_percent: Annotated[
         int | None,
-        u8("resource pressure index, 0 to 100; FF: none", unit="%", absent=0xFF, reserved=4),
+        u8("resource pressure index, 0 to 100", unit="%", absent=0xFF, reserved=4),
     ]
 
 

@@ -24,6 +24,11 @@ class Level(IntEnum):
     SIGNED = 1
     ENC_SIGN = 2
 
+    @property
+    def title(self) -> str:
+        """The level's name in listings."""
+        return self.name.lower().replace("_", "-")
+
 
 class Mode(StrEnum):
     """SYNC: 9000 means done. ASYNC: 9000 means queued, and a task handle tells the rest."""

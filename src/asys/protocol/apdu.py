@@ -66,44 +66,62 @@ _BARE: Final = _bare_frames()
 
 
 class FrameParser:
-    """Cuts a stream of decrypted bytes into frames; keeps at most one unfinished frame.
+    """Cuts a stream of decrypted bytes into frames; keeps what has not been taken yet.
 
     The first violation ends the stream: `error` holds its status word, frames that came before it
-    have been returned, and nothing more is parsed.
+    are still delivered, and nothing more is parsed.
     """
 
-    __slots__ = ("_buffer", "error")
+    __slots__ = ("_buffer", "_position", "error")
 
     def __init__(self) -> None:
         self._buffer = b""
+        self._position = 0
         self.error: SW | None = None
 
     @property
     def pending(self) -> int:
-        """Bytes of a frame that has begun and not ended; at most MAX_FRAME."""
-        return len(self._buffer)
+        """Bytes pushed and not taken; at most MAX_FRAME once `next_frame` has given None."""
+        return len(self._buffer) - self._position
 
-    def feed(self, data: bytes) -> list[Frame]:
-        """The frames that end in `data`. Never raises; look at `error` afterwards."""
+    def push(self, data: bytes) -> Frame | None:
+        """Takes the bytes of a message; returns the first frame that is whole, as next_frame."""
         if not self._buffer:
             bare = _BARE.get(data)
             if bare is not None and self.error is None:
-                return [bare]
+                return bare
+        self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+        return self.next_frame()
+
+    def next_frame(self) -> Frame | None:
+        """The next whole frame. None: there is none yet, or `error` says why there will be none."""
+        buffer = self._buffer
+        if not buffer:
+            return None
+        position = self._position
+        size = 0 if self.error is not None else self._measure(buffer, position, len(buffer))
         if self.error is not None:
-            return []
-        buffer = self._buffer + data
-        frames: list[Frame] = []
-        position = 0
-        end = len(buffer)
-        while position < end:
-            size = self._measure(buffer, position, end)
-            if size == 0:
-                break
-            if size > end - position:
-                break
-            frames.append(_cut(buffer, position, position + size))
-            position += size
-        self._buffer = b"" if self.error is not None else buffer[position:]
+            self._buffer = b""
+            self._position = 0
+            return None
+        stop = position + size
+        if size == 0 or stop > len(buffer):
+            return None
+        if stop == len(buffer):
+            self._buffer = b""
+            self._position = 0
+        else:
+            self._position = stop
+        return _cut(buffer, position, stop)
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """All frames that end in `data`. Never raises; look at `error` afterwards."""
+        frames = []
+        frame = self.push(data)
+        while frame is not None:
+            frames.append(frame)
+            frame = self.next_frame()
         return frames
 
     def _measure(self, buffer: bytes, position: int, end: int) -> int:

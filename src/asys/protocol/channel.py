@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from asys.errors import ChannelError
+from asys.protocol.keys import Secret
 from asys.protocol.limits import AEAD_TAG_SIZE, MAX_RECORD, RECORD_PREFIX_SIZE
 
 MAX_MESSAGE: Final = MAX_RECORD - AEAD_TAG_SIZE
@@ -23,7 +24,7 @@ _nonce = Struct("<4xQ").pack
 _prefix = Struct(">H").pack
 
 
-class Channel:
+class Channel(Secret):
     """Seals what goes out and opens what comes in; owns no socket."""
 
     __slots__ = ("_buffer", "_open", "_position", "_received", "_seal", "_sent", "broken")
@@ -49,18 +50,20 @@ class Channel:
         counter = self._sent
         records = []
         for message in messages:
+            if len(message) > MAX_MESSAGE:
+                self.close()  # the records before it are lost, and the peer would miss them
+                raise ChannelError(f"a message has {len(message)} bytes; {MAX_MESSAGE} is the most")
             ciphertext = seal(_nonce(counter), message, None)
             counter += 1
-            if len(ciphertext) > MAX_RECORD:
-                self.broken = True  # the counter is spent, and the peer would miss it
-                raise ChannelError(f"a message has {len(message)} bytes; {MAX_MESSAGE} is the most")
             records.append(_prefix(len(ciphertext)))
             records.append(ciphertext)
         self._sent = counter
         return b"".join(records)
 
     def feed(self, data: bytes) -> None:
-        """Keeps bytes from the network for `receive`."""
+        """Keeps bytes from the network for `receive`; a broken channel keeps none."""
+        if self.broken:
+            return
         if self._position < len(self._buffer):
             self._buffer = self._buffer[self._position :] + data
         else:
@@ -94,8 +97,7 @@ class Channel:
                 position = stop
         except (InvalidTag, ChannelError) as error:
             if not messages:
-                self.broken = True
-                self._buffer = b""
+                self.close()
                 if isinstance(error, ChannelError):
                     raise
                 raise ChannelError("a record does not authenticate") from None
@@ -106,6 +108,12 @@ class Channel:
         else:
             self._position = position
         return messages
+
+    def close(self) -> None:
+        """Breaks the channel for good; what was fed and not opened is dropped."""
+        self.broken = True
+        self._buffer = b""
+        self._position = 0
 
     @property
     def buffered(self) -> int:

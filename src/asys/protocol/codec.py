@@ -226,8 +226,12 @@ def _member(name: str, enum: type[IntEnum] | type[IntFlag], value: str) -> IntEn
     try:
         return enum[value.upper()]
     except KeyError:
-        allowed = ", ".join(repr(str(member.name).lower()) for member in enum)
-        raise ArgumentError(f"{name} must be one of {allowed}, not {value!r}") from None
+        raise _not_a_member(name, enum, value) from None
+
+
+def _not_a_member(name: str, enum: type[IntEnum] | type[IntFlag], value: object) -> ArgumentError:
+    allowed = ", ".join(repr(str(member.name).lower()) for member in enum)
+    return ArgumentError(f"{name} must be one of {allowed}, not {value!r}")
 
 
 def _encode(field: Field, value: Any) -> int:
@@ -237,7 +241,10 @@ def _encode(field: Field, value: Any) -> int:
             raise BadValue("None for a field that always has a value")
         return field.absent
     number = round(value * field.scale) if field.scale != 1 else int(value)
-    return min(max(number, 0), (1 << 8 * field.size) - 1)
+    highest = (1 << 8 * field.size) - 1
+    if highest == field.absent:
+        highest -= 1  # a reading off the scale must not read as none
+    return min(max(number, 0), highest)
 
 
 def _decode(field: Field, number: int) -> object:
@@ -302,6 +309,13 @@ def _check(name: str, field: Field, value: Any) -> None:
         kinds = int if field.scale == 1 else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ArgumentError(f"{name} must be a number, not {value!r}")
-        if not field.least <= value * field.scale <= field.most:
-            least, most = field.least / field.scale, field.most / field.scale
-            raise ArgumentError(f"{name} must be {least:g} to {most:g}, not {value}")
+        if field.enum is not None and issubclass(field.enum, IntEnum):
+            if value not in set(field.enum):
+                raise _not_a_member(name, field.enum, value)
+        elif not field.least <= value * field.scale <= field.most:
+            least, most = _bound(field.least, field.scale), _bound(field.most, field.scale)
+            raise ArgumentError(f"{name} must be {least} to {most}, not {value}")
+
+
+def _bound(wire: int, scale: int) -> int | float:
+    return wire if scale == 1 else wire / scale

@@ -10,7 +10,16 @@ from asys.errors import HandshakeError
 from asys.protocol.limits import KEY_SIZE
 
 
-class PrivateKey:
+class Secret:
+    """Base of everything that holds key material: neither pickled nor copied."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{type(self).__name__} holds key material and is not pickled")
+
+
+class PrivateKey(Secret):
     """A static or ephemeral X25519 private key."""
 
     __slots__ = ("_key", "public")
@@ -43,9 +52,6 @@ class PrivateKey:
 
     def __repr__(self) -> str:
         return f"<PrivateKey of {self.public.hex()}>"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("private keys are not pickled")
 
 
 _PROBE: Final = PrivateKey(bytes(range(KEY_SIZE)))

@@ -11,7 +11,7 @@ from enum import Enum, auto
 
 from asys.errors import HandshakeError, LinkError, ProtocolError
 from asys.protocol.channel import Channel
-from asys.protocol.keys import PrivateKey
+from asys.protocol.keys import PrivateKey, Secret
 from asys.protocol.limits import (
     KEY_SIZE,
     MAGIC,
@@ -43,7 +43,7 @@ class LinkState(Enum):
     """Nothing more goes in or out."""
 
 
-class _Link:
+class _Link(Secret):
     """What both ends share: the state, the bytes before the channel and the bytes to send."""
 
     __slots__ = ("_buffer", "_outgoing", "channel", "keys", "state")
@@ -81,7 +81,12 @@ class _Link:
             raise
 
     def messages(self, limit: int = 0xFFFF) -> list[bytes]:
-        """Up to `limit` messages that have arrived whole. ChannelError: the link is FAILED."""
+        """Up to `limit` messages that have arrived whole. ChannelError: the link is FAILED.
+
+        ProtocolError when the link is not open.
+        """
+        if self.state is not LinkState.OPEN:
+            raise ProtocolError("the link is not open")
         try:
             return self.channel.receive(limit)
         except LinkError:
@@ -89,7 +94,10 @@ class _Link:
             raise
 
     def seal(self, messages: Iterable[bytes]) -> bytes:
-        """The bytes that carry `messages`, for the network. ChannelError: the link is FAILED."""
+        """The bytes that carry `messages`, for the network. ChannelError: the link is FAILED.
+
+        ProtocolError when the link is not open.
+        """
         if self.state is not LinkState.OPEN:
             raise ProtocolError("the link is not open")
         try:
@@ -99,7 +107,9 @@ class _Link:
             raise
 
     def fail(self) -> None:
-        """Ends the link; keys and buffered bytes are dropped."""
+        """Ends the link for good; what is buffered in either direction is dropped."""
+        if self.state is LinkState.OPEN:
+            self.channel.close()
         self.state = LinkState.FAILED
         self._buffer = b""
         self._outgoing = b""

@@ -15,14 +15,14 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from asys.errors import HandshakeError
-from asys.protocol.keys import PrivateKey
+from asys.protocol.keys import PrivateKey, Secret
 from asys.protocol.limits import KEY_SIZE, MESSAGE_1_SIZE, MESSAGE_2_SIZE
 
 PROTOCOL_NAME: Final = b"Noise_IK_25519_ChaChaPoly_BLAKE2b"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class SessionKeys:
+class SessionKeys(Secret):
     """What both ends hold after the handshake.
 
     `agent_to_node` is K of the protocol; `handshake_hash` is 64 bytes, public, and the same on
@@ -48,7 +48,7 @@ def _hkdf(chaining_key: bytes, secret: bytes) -> tuple[bytes, bytes]:
     return first, _hmac(temporary, first + b"\x02")
 
 
-class _SymmetricState:
+class _SymmetricState(Secret):
     """Chaining key, hash and handshake cipher (Noise specification, section 5.2)."""
 
     __slots__ = ("_chaining_key", "_cipher", "_nonce", "hash")
@@ -92,7 +92,7 @@ class _SymmetricState:
         return SessionKeys(first[:KEY_SIZE], second[:KEY_SIZE], self.hash)
 
 
-class Initiator:
+class Initiator(Secret):
     """The agent's side: `write_message_1`, then `read_message_2`. Each may be called once."""
 
     __slots__ = ("_ephemeral", "_remote", "_static", "_symmetric")
@@ -134,7 +134,7 @@ class Initiator:
         return symmetric.split()
 
 
-class Responder:
+class Responder(Secret):
     """The node's side: `read_message_1`, then `write_message_2`. Each may be called once."""
 
     __slots__ = ("_ephemeral", "_remote_ephemeral", "_static", "_symmetric", "agent_key")

@@ -14,6 +14,7 @@ from typing import Final
 
 from asys.errors import ProtocolError
 from asys.protocol.apdu import SEC_SIGNED, Frame, encode_signed, header
+from asys.protocol.keys import Secret
 from asys.protocol.limits import AUTH_TAG_SIZE, SEQ_SIZE
 from asys.protocol.status import SW
 
@@ -26,7 +27,7 @@ def epoch_id(key: bytes) -> bytes:
     return hmac.digest(key, EPOCH_CONTEXT, "blake2b")[:4]
 
 
-class _Tagger:
+class _Tagger(Secret):
     __slots__ = ("_epoch", "_key")
 
     def __init__(self, key: bytes) -> None:

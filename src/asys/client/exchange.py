@@ -1,0 +1,37 @@
+"""What one answered request cost and said, for a caller who watches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request and its answer.
+
+    `instruction` is its name, `sw` the status word, `seq` the Seq of a signed request. Bytes are
+    those of the records, with length prefix and tag, without TCP's own. `round_trip_ns` runs from
+    the call to the answer, so it holds what stood before it in the pipeline.
+    """
+
+    instruction: str
+    sw: int
+    seq: int | None
+    round_trip_ns: int
+    bytes_sent: int
+    bytes_received: int
+
+    @property
+    def succeeded(self) -> bool:
+        """The node did what it was asked, or queued it."""
+        return is_success(self.sw)
+
+    @property
+    def node_flags(self) -> int:
+        """The flags of a success with node flags, 91xx (bit 0: the audit is degraded); else 0."""
+        return self.sw & 0xFF if self.sw >> 8 == 0x91 else 0
+
+
+def is_success(sw: int) -> bool:
+    """True for 9000 and for 91xx, success with node flags."""
+    return sw == 0x9000 or sw >> 8 == 0x91

@@ -1,0 +1,54 @@
+"""Which byte of a layout is which field: for exports, the inspector and the documentation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from asys.protocol.codec import Field, Layout
+
+
+class Span(NamedTuple):
+    """A run of payload bytes. `size` is 0 for a text, which fills the rest of the payload.
+
+    `field` is None for reserved bytes; their `name` is "reserved".
+    """
+
+    offset: int
+    size: int
+    name: str
+    field: Field | None
+
+
+def spans(layout: type[Layout]) -> list[Span]:
+    """The payload of `layout` from its first byte to its last, reserved bytes included.
+
+    A field of slots is one span; the bytes of a slot are `spans(field.slot)`.
+    """
+    found: list[Span] = []
+    offset = 0
+    for name, field in layout.FIELDS.items():
+        if field.place != "payload":
+            continue
+        found.append(Span(offset, field.size, name, field))
+        offset += field.size
+        if field.reserved:
+            found.append(Span(offset, field.reserved, "reserved", None))
+            offset += field.reserved
+    return found
+
+
+def parameters(layout: type[Layout]) -> dict[str, tuple[str, Field]]:
+    """What travels in the header: `p1` or `p2` -> the field's name and the field."""
+    return {
+        field.place: (name, field)
+        for name, field in layout.FIELDS.items()
+        if field.place != "payload"
+    }
+
+
+def size_range(layout: type[Layout]) -> tuple[int, int]:
+    """The fewest and the most bytes of a payload; the same where there is no text."""
+    last = next(reversed(layout.FIELDS.values()), None)
+    if layout.FIXED or last is None:
+        return layout.SIZE, layout.SIZE
+    return layout.SIZE + last.least, layout.SIZE + last.most

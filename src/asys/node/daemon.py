@@ -1,0 +1,141 @@
+"""asyd as a process: start, READY, signals, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from asys import __version__
+from asys.node.clock import LoopClock
+from asys.node.config_dir import ConfigDir
+from asys.node.files import ConfigError
+from asys.node.listen import Address, listen
+from asys.node.logs import set_up
+from asys.node.platform import choose_platform
+from asys.node.server import Limits, Node
+from asys.node.session import Session
+
+try:
+    import uvloop
+except ImportError:  # it is not to be had everywhere; asyncio's own loop serves, more slowly
+    uvloop: ModuleType | None = None  # type: ignore[no-redef]
+
+_log = logging.getLogger("asyd")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line decides."""
+
+    config_dir: Path
+    addresses: tuple[Address, ...]
+    limits: Limits
+    supervisord: str | None = None
+    portable: bool = False
+    debug: bool = False
+
+
+def run(options: Options) -> None:
+    """Serves until SIGTERM or SIGINT. ConfigError or ListenError when it cannot start."""
+    config = ConfigDir(options.config_dir)
+    handler = set_up(debug=options.debug)
+    try:
+        factory = uvloop.new_event_loop if uvloop is not None else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(_serve(config, options))
+    finally:
+        handler.close()
+
+
+async def _serve(config: ConfigDir, options: Options) -> None:
+    platform = choose_platform(portable=options.portable)
+    node = Node(
+        key=config.load_key(),
+        book=config.load_agents(),
+        platform=platform,
+        clock=LoopClock(asyncio.get_running_loop()),
+        services=platform.service_manager(options.supervisord),
+        limits=options.limits,
+    )
+    report_agents(config, node)
+    servers = []
+    try:
+        listening = []
+        for address in options.addresses:
+            server, actual = await listen(lambda: Session(node), address)
+            servers.append(server)
+            listening.append(actual)
+        end = _handle_signals(config, node)
+        services = node.services.name if node.services is not None else "no service manager"
+        for address in listening:
+            _log.info("asyd %s listens on %s", __version__, address)
+        _log.info("platform %s, %s", platform.name, services)
+        _say_ready(listening[0], node)
+        await end.wait()
+        _log.info("ending")
+    finally:
+        for server in servers:
+            server.close()
+        await node.close()
+        for address in options.addresses:
+            if address.path:
+                with contextlib.suppress(OSError):
+                    os.unlink(address.path)
+
+
+def _handle_signals(config: ConfigDir, node: Node) -> asyncio.Event:
+    """SIGHUP reads the agents again; SIGTERM and SIGINT set the event that ends the daemon."""
+    loop = asyncio.get_running_loop()
+    end = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, reload, config, node)
+    loop.add_signal_handler(signal.SIGTERM, end.set)
+    loop.add_signal_handler(signal.SIGINT, end.set)
+    return end
+
+
+def reload(config: ConfigDir, node: Node) -> None:
+    """Reads `authorized_agents` again; when it cannot be read, what was known stays in force."""
+    try:
+        book = config.load_agents()
+    except ConfigError as error:
+        _log.error("authorized_agents is not read again, the agents stay as they were: %s", error)
+        return
+    node.replace_book(book)
+    report_agents(config, node)
+
+
+def report_agents(config: ConfigDir, node: Node) -> None:
+    """Says how many agents there are, and which lines grant nothing."""
+    for number, fault in node.book.faults:
+        _log.warning("%s line %d grants nothing: %s", config.agents_path, number, fault)
+    _log.info("%d agents in %s", len(node.book.agents), config.agents_path)
+    if not node.book.agents:
+        _log.warning("nobody can connect; add an agent with: asyd agents add KEY")
+
+
+def _say_ready(address: Address, node: Node) -> None:
+    """One line on stdout for whoever started asyd, and a word to systemd."""
+    with contextlib.suppress(OSError, ValueError):  # whoever closed stdout does not wait for it
+        print(f"READY {address} {node.key.public.hex()}", flush=True)
+    notify = os.environ.get("NOTIFY_SOCKET")
+    if not notify:
+        return
+    name = "\0" + notify[1:] if notify.startswith("@") else notify
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.connect(name)
+            sock.sendall(b"READY=1")
+    except OSError as error:
+        _log.warning("systemd was not told that asyd is ready: %s", error.strerror)
+
+
+if sys.platform == "win32":
+    raise ImportError("asyd runs on POSIX systems; on Windows use the SDK and the asys command")

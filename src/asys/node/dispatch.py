@@ -1,0 +1,173 @@
+"""From a frame to its answer, in the order of checks of docs/protocol.md section 5.
+
+Framing, Auth_Tag and replay are the session's; here an agent's table begins: 256 entries, one a
+code. What does not exist for the agent is `dark`, one function for every such code. What exists is
+a gate around its handler: platform, security level, length, parameters, then the handler itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from inspect import iscoroutine
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+from asys.isa import REGISTRY, AnyInstruction, Empty
+from asys.node.platform.base import PlatformError, translate
+from asys.protocol.apdu import CLA_MORE, CLA_SEC, Frame
+from asys.protocol.codec import BadValue, Layout, WrongSize
+from asys.protocol.limits import SEQ_SIZE
+from asys.protocol.status import SW
+
+if TYPE_CHECKING:
+    from asys.node.server import Node
+    from asys.node.session import Session
+
+_log = logging.getLogger("asyd.dispatch")
+
+Answer: TypeAlias = bytes | Coroutine[Any, Any, bytes]
+"""A response, payload || SW; or the coroutine that will give it."""
+
+Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "Layout | None"] | None
+"""What a handler gives: a layout, nothing, a coroutine of these, or a whole response as bytes."""
+
+Handler: TypeAlias = Callable[["Session", Any], Reply]
+Entry: TypeAlias = Callable[["Session", Frame], Answer]
+_H = TypeVar("_H", bound=Handler)
+
+_SUCCESS: Final = SW.SUCCESS.wire
+_EMPTY: Final = Empty()
+
+
+class Refused(Exception):
+    """Raised by a handler: the answer is this status word. `reason` is for the log alone."""
+
+    def __init__(self, sw: SW, reason: str) -> None:
+        super().__init__(reason)
+        self.sw = sw
+
+
+@dataclass(frozen=True, slots=True)
+class _Handled:
+    handler: Handler
+    possible: Callable[[Node], bool]
+
+
+_HANDLERS: Final[dict[int, _Handled]] = {}
+
+
+def handles(
+    instruction: AnyInstruction, *, possible: Callable[[Node], bool] = lambda node: True
+) -> Callable[[_H], _H]:
+    """Makes a function the handler of an instruction.
+
+    It gets the session and the parsed request. `possible` says at start whether this node can do
+    it at all; where not, the answer is 6D00 and the bit in SYS_CAPS is down.
+    """
+
+    def take(handler: _H) -> _H:
+        if instruction.code in _HANDLERS:
+            raise ValueError(f"{instruction!r} has a handler already")
+        _HANDLERS[instruction.code] = _Handled(handler, possible)
+        return handler
+
+    return take
+
+
+def dark(_session: Session, _frame: Frame) -> bytes:
+    """The answer to every instruction that does not exist for an agent, whatever the reason."""
+    return b"\x6a\x81"
+
+
+def unsupported(_session: Session, _frame: Frame) -> bytes:
+    """The answer to an instruction that exists and that this node cannot do."""
+    return b"\x6d\x00"
+
+
+class Dispatcher:
+    """The gates of a node, made once at start; hands out a table for each capability map."""
+
+    def __init__(self, node: Node) -> None:
+        self._gates: list[Entry] = [dark] * 256
+        self.possible = 0
+        self._tables: dict[int, list[Entry]] = {}
+        for instruction in REGISTRY:
+            handled = _HANDLERS.get(instruction.code)
+            if handled is not None and handled.possible(node):
+                self._gates[instruction.code] = _gate(instruction, handled.handler)
+                self.possible |= 1 << instruction.code
+            else:
+                self._gates[instruction.code] = unsupported
+
+    def table(self, caps: int) -> list[Entry]:
+        """The entries for all 256 codes, for an agent with the capability map `caps`."""
+        table = self._tables.get(caps)
+        if table is None:
+            table = [gate if caps >> code & 1 else dark for code, gate in enumerate(self._gates)]
+            self._tables[caps] = table
+        return table
+
+    def forget_tables(self) -> None:
+        """Drops tables that nobody may use any more, when the agents have been read again."""
+        self._tables.clear()
+
+
+def _gate(instruction: AnyInstruction, handler: Handler) -> Entry:
+    """The entry of one instruction: level, length, parameters, handler."""
+    parse = instruction.parse
+    level = instruction.level << 2  # as the Sec bits of CLA
+    ignores_payload = instruction.request is Empty and instruction.ignores_extra
+
+    def gate(session: Session, frame: Frame) -> Answer:
+        sec = frame.cla & CLA_SEC
+        if sec < level:
+            return SW.DENIED.wire
+        if frame.cla & CLA_MORE:
+            return SW.WRONG_LENGTH.wire
+        try:
+            if ignores_payload:
+                reply = handler(session, _EMPTY)
+            else:
+                payload = frame.data[SEQ_SIZE:] if sec else frame.data
+                reply = handler(session, parse(frame.p1, frame.p2, payload))
+        except Exception as error:
+            return _failure(session, instruction, error)
+        if type(reply) is bytes:
+            return reply
+        if iscoroutine(reply):
+            return _later(session, instruction, reply)
+        return _pack(reply)
+
+    return gate
+
+
+def _pack(reply: Any) -> bytes:
+    return _SUCCESS if reply is None else reply.pack() + _SUCCESS
+
+
+async def _later(
+    session: Session, instruction: AnyInstruction, reply: Coroutine[Any, Any, Any]
+) -> bytes:
+    try:
+        result = await reply
+        return result if type(result) is bytes else _pack(result)
+    except Exception as error:
+        return _failure(session, instruction, error)
+
+
+def _failure(session: Session, instruction: AnyInstruction, error: Exception) -> bytes:
+    """The status word for what went wrong; what nobody foresaw is logged with its traceback."""
+    if isinstance(error, WrongSize):
+        return SW.WRONG_LENGTH.wire
+    if isinstance(error, BadValue):
+        return SW.INVALID_PAYLOAD.wire
+    if isinstance(error, OSError):
+        error = translate(error, instruction.name)
+    if isinstance(error, (Refused, PlatformError)):
+        _log.info("%s %s for %s: %s", error.sw, instruction.name, session.name, error)
+        return error.sw.wire
+    if isinstance(error, MemoryError):
+        return SW.NODE_OUT_OF_MEMORY.wire
+    _log.error("%s for %s failed", instruction.name, session.name, exc_info=error)
+    return SW.NODE_UNKNOWN_ERROR.wire

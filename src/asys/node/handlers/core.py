@@ -1,0 +1,79 @@
+"""Group 0, Core ISA: nothing here reads the machine; the sampler has done that before."""
+
+from __future__ import annotations
+
+from asyncio import get_running_loop
+from struct import Struct
+from typing import TYPE_CHECKING, Final
+
+from asys.isa import SYS_CAPS, SYS_HELLO, SYS_PROCS, SYS_STATUS, Empty
+from asys.node.dispatch import handles
+from asys.node.platform.base import SystemFailure
+from asys.protocol.limits import MAGIC
+from asys.protocol.status import SW
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from asys.node.session import Session
+
+_hello: Final = Struct(">4sIQ2s").pack
+
+
+@handles(SYS_CAPS)
+def sys_caps(session: Session, _request: Empty) -> bytes:
+    """The agent's capability map and the machine's facts."""
+    return session.node.caps_reply(session.grant)
+
+
+@handles(SYS_HELLO)
+def sys_hello(session: Session, _request: Empty) -> bytes:
+    """Alive, who, and what time it is; packed here because it is the measure of all others."""
+    node = session.node
+    return _hello(MAGIC, node.uid, node.clock.time_ns(), b"\x90\x00")
+
+
+@handles(SYS_STATUS)
+def sys_status(session: Session, _request: Empty) -> bytes | Coroutine[None, None, bytes]:
+    """The latest vitals; one fresh scan is waited for when they are older than a second."""
+    sampler = session.node.sampler
+    sampler.touch()
+    if sampler.fresh(session.node.clock.now()):
+        return sampler.status_reply
+    return _fresh_status(session)
+
+
+@handles(SYS_PROCS)
+def sys_procs(session: Session, _request: Empty) -> bytes | Coroutine[None, None, bytes]:
+    """The latest process table; the PIDs in it are remembered for this session."""
+    sampler = session.node.sampler
+    sampler.touch()
+    if sampler.fresh(session.node.clock.now()):
+        processes = sampler.processes
+        if processes is not session.shown_last:
+            session.show(processes)
+        return sampler.procs_reply
+    return _fresh_procs(session)
+
+
+async def _fresh_status(session: Session) -> bytes:
+    await _fresh(session)
+    return session.node.sampler.status_reply
+
+
+async def _fresh_procs(session: Session) -> bytes:
+    await _fresh(session)
+    session.show(session.node.sampler.processes)
+    return session.node.sampler.procs_reply
+
+
+async def _fresh(session: Session) -> None:
+    done = get_running_loop().create_future()
+
+    def published(good: bool) -> None:
+        if not done.done():
+            done.set_result(good)
+
+    session.node.sampler.when_fresh(published)
+    if not await done:
+        raise SystemFailure("the machine could not be read", SW.NODE_IO_ERROR)

@@ -1,0 +1,106 @@
+"""Addresses that asyd listens on: IPv4, IPv6 and Unix sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import socket
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+BACKLOG: Final = 1024
+"""Connections that the kernel holds until asyd takes them."""
+
+
+class ListenError(Exception):
+    """An address cannot be listened on; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen: a TCP host and port, or the path of a Unix socket."""
+
+    host: str
+    port: int
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(written: str, port: int) -> Address:
+    """`1.2.3.4`, `1.2.3.4:99`, `::1`, `[::1]:99` or `unix:PATH`. ListenError: none of these."""
+    if written.startswith("unix:"):
+        path = written.removeprefix("unix:")
+        if not path:
+            raise ListenError("--listen unix: needs a path behind the colon")
+        return Address("", 0, path)
+    host, own_port = written, port
+    if written.startswith("["):
+        host, _, rest = written[1:].partition("]")
+        own_port = _port(rest[1:], written) if rest.startswith(":") else port
+    elif written.count(":") == 1:
+        host, _, digits = written.partition(":")
+        own_port = _port(digits, written)
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        return Address(str(ipaddress.ip_address(host)), own_port)
+    except ValueError:
+        raise ListenError(
+            f"--listen {written}: not an IPv4 or IPv6 address, nor unix:PATH"
+        ) from None
+
+
+def _port(digits: str, written: str) -> int:
+    if not digits.isdigit() or int(digits) > 0xFFFF:
+        raise ListenError(f"--listen {written}: the port is 0 to 65535")
+    return int(digits)
+
+
+async def listen(
+    factory: Callable[[], asyncio.BaseProtocol], address: Address
+) -> tuple[asyncio.Server, Address]:
+    """Starts to listen; returns the address as it is, with the port that the system chose.
+
+    ListenError when the address cannot be had.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        if address.path:
+            _clear_stale(Path(address.path))
+            server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
+            os.chmod(address.path, 0o666)  # noqa: S103  who may come in is decided by keys
+            return server, address
+        server = await loop.create_server(
+            factory, address.host, address.port, backlog=BACKLOG, reuse_address=True
+        )
+    except OSError as error:
+        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
+    return server, Address(address.host, server.sockets[0].getsockname()[1])
+
+
+def _clear_stale(path: Path) -> None:
+    """Removes the socket of a daemon that is gone; never one that somebody answers on."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ListenError(f"cannot listen on unix:{path}: there is a file that is no socket")
+    probe = socket.socket(socket.AF_UNIX)
+    try:
+        probe.connect(str(path))
+    except ConnectionRefusedError:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    else:
+        raise ListenError(f"cannot listen on unix:{path}: another process listens there")
+    finally:
+        probe.close()

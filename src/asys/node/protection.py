@@ -1,0 +1,30 @@
+"""Processes that nobody may touch, whatever was granted (docs/protocol.md, section 7)."""
+
+from __future__ import annotations
+
+import os
+
+from asys.node.platform.base import Platform, ProcessHandle
+
+
+class Protection:
+    """PID 1, asyd, its ancestors, and what the platform itself protects."""
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._parent = os.getppid()
+        self._family = platform.ancestors()
+
+    def pid_refusal(self, pid: int) -> str:
+        """Why nobody may touch this PID, or ''."""
+        if pid == 1:
+            return "PID 1"
+        parent = os.getppid()
+        if parent != self._parent:  # an ancestor ended, and its PID may be somebody else's now
+            self._parent = parent
+            self._family = self._platform.ancestors()
+        return "asyd or an ancestor of it" if pid in self._family else ""
+
+    def refusal(self, process: ProcessHandle) -> str:
+        """Why nobody may touch this process, or ''."""
+        return self.pid_refusal(process.pid) or process.refusal()

@@ -1,0 +1,368 @@
+"""One agent's connection: bytes in, frames, answers, one write (docs/protocol.md, sections 1-5).
+
+Instructions run strictly in the order in which they arrived. One that must wait holds the later
+ones of its own session, as answers go out in order anyway; other sessions notice nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from asys.errors import LinkError
+from asys.node.clock import Handle
+from asys.node.logs import clean
+from asys.protocol.apdu import CLA_SEC, SEC_SIGNED, FrameParser
+from asys.protocol.link import LinkState, NodeLink
+from asys.protocol.status import SW
+
+if TYPE_CHECKING:
+    from asys.node.grant import Grant
+    from asys.node.platform.base import TableSnapshot
+    from asys.node.server import Node
+
+_log = logging.getLogger("asyd.session")
+
+TURN: Final = 64
+"""Requests in flight: so many are answered before others get their turn."""
+
+WRITE_BUFFER: Final = 64 << 10
+"""Bytes of unread answers above which a session's requests are no longer read."""
+
+SHOWN_PIDS: Final = 1024
+"""PIDs that a session remembers having shown."""
+
+MAGIC_SECONDS: Final = 1.0
+HANDSHAKE_SECONDS: Final = 5.0
+FRAME_SECONDS: Final = 10.0
+IDLE_SECONDS: Final = 60.0
+SHORTEST_FRAME: Final = 6
+"""Bytes of the shortest frame: with fewer there is nothing to go on with."""
+
+LINGER_SECONDS: Final = 1.0
+"""How long a refused agent has to read the last answer before the connection is cut."""
+
+
+class Session(asyncio.Protocol):
+    """A connection, and after the handshake a session of one agent."""
+
+    __slots__ = (
+        "_begun",
+        "_channel",
+        "_clock",
+        "_eof",
+        "_held",
+        "_last_frame",
+        "_link",
+        "_messages",
+        "_opened",
+        "_parser",
+        "_peer",
+        "_reading",
+        "_started",
+        "_timer",
+        "_timer_at",
+        "_transport",
+        "_verify",
+        "closed",
+        "grant",
+        "id",
+        "node",
+        "shown",
+        "shown_last",
+    )
+
+    grant: Grant
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.id = 0
+        self.closed = False
+        self.shown: dict[int, int] = {}
+        self.shown_last: TableSnapshot | None = None
+        self._clock = node.clock
+        self._link = NodeLink(node.key)
+        self._parser = FrameParser()
+        self._messages: deque[bytes] = deque()
+        self._opened = False
+        self._held = 0  # reasons not to go on: a waiting instruction, a reader who does not read
+        self._reading = True
+        self._eof = False
+        self._peer = ""
+        self._started = self._last_frame = self._clock.now()
+        self._begun: float | None = None
+        self._timer: Handle | None = None
+        self._timer_at = 0.0
+
+    @property
+    def name(self) -> str:
+        """Who this is, for logs."""
+        return self.grant.agent.name if self._opened else self._peer
+
+    # -- the connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the connection in, or refuses it at once when there is no room."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        if not self.node.admit(self):
+            self._drop("no room for another connection", expected=True)
+            return
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self._arm(self._started + MAGIC_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        """The way of a byte begins here."""
+        if self.closed:
+            return  # the last answer is out; what a refused agent still sends is not read
+        if self._opened:
+            self._channel.feed(data)
+            if self._held:
+                self._pause()
+            else:
+                self._turn()
+            return
+        try:
+            self._link.receive_data(data)
+        except LinkError as error:
+            self._drop(f"handshake refused: {error}")
+            return
+        self._transport.write(self._link.data_to_send())
+        if self._link.state is LinkState.OPEN:
+            self._open()
+
+    def eof_received(self) -> bool:
+        """True keeps the write side open while requests that arrived are still being answered."""
+        self._eof = True
+        return not self.closed and self._opened and bool(self._held or self._messages)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The end, whoever wanted it."""
+        if self._opened and not self.closed:
+            _log.info("closed %s %s: %s", self.name, self._peer, exc or "by the agent")
+        self._leave()
+        self._disarm()
+        self.node.forget(self)
+
+    def pause_writing(self) -> None:
+        """The agent does not read its answers: nothing more is done for it until it does."""
+        self._held += 1
+        self._pause()
+
+    def resume_writing(self) -> None:
+        """The agent has read; go on."""
+        self._release()
+
+    # -- opening and closing
+
+    def _open(self) -> None:
+        """The handshake is done: is this an agent, and is there room for it?"""
+        self._channel = self._link.channel
+        self._verify = self._link.verifier.verify
+        agent_key = self._link.agent_key
+        refusal = self.node.open_session(self, agent_key)
+        if refusal is not None:
+            why = "unknown key" if refusal is SW.DENIED else "too many sessions"
+            self.node.noticed.log(why, f"{agent_key.hex()} from {self._peer}", self._clock.now())
+            self._transport.write(self._link.seal([refusal.wire]))
+            self._finish()
+            return
+        self._opened = True
+        self._last_frame = self._clock.now()
+        _log.info("opened %s %s session %d", self.name, self._peer, self.id)
+        self._turn()
+
+    def close(self, reason: str) -> None:
+        """Ends the session from the node's side, after the answers that are under way."""
+        if not self.closed:
+            _log.info("closed %s %s: %s", self.name, self._peer, reason)
+            self._finish()
+
+    def abort(self) -> None:
+        """Ends the connection now."""
+        self._leave()
+        self._transport.abort()
+
+    def _finish(self) -> None:
+        """Lets the last answer arrive, then ends: an agent must be able to read why."""
+        self._leave()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._started = self._clock.now()
+            self._disarm()
+            self._arm(self._started + LINGER_SECONDS)
+            if not self._reading:
+                self._reading = True
+                self._transport.resume_reading()
+        else:
+            self._transport.close()
+
+    def _drop(self, reason: str, *, expected: bool = False) -> None:
+        """Ends the connection without a word; before the handshake that is all a peer gets."""
+        if self._opened:
+            _log.info("dropped %s %s: %s", self.name, self._peer, clean(reason))
+        else:
+            kind = "refused" if expected else "dropped"
+            self.node.noticed.log(
+                f"{kind}: {clean(reason)}", f"from {self._peer}", self._clock.now()
+            )
+        self.abort()
+
+    def _leave(self) -> None:
+        if not self.closed:
+            self.closed = True
+            self._link.fail()
+            self._messages.clear()
+            self.node.leave(self)
+
+    # -- requests
+
+    def _turn(self) -> None:
+        """Answers up to TURN requests that have arrived, and writes the answers in one piece."""
+        answers: list[bytes] = []
+        messages = self._messages
+        parser = self._parser
+        table = self.grant.table
+        waiting: Coroutine[Any, Any, bytes] | None = None
+        refused: SW | None = None
+        try:
+            if not messages:
+                messages.extend(self._channel.receive(TURN))
+            while len(answers) < TURN:
+                frame = parser.next_frame()
+                if frame is None:
+                    if not messages:
+                        break
+                    frame = parser.push(messages.popleft())
+                    if frame is None:
+                        refused = parser.error
+                        if refused is not None:
+                            break
+                        continue
+                if frame.cla & CLA_SEC:
+                    fault = self._verify(frame)
+                    if fault is SW.DENIED:
+                        refused = fault
+                        break
+                    if fault is None and frame.cla & CLA_SEC != SEC_SIGNED:
+                        fault = SW.DENIED  # Enc+Sign is a level that this version does not offer
+                    if fault is not None:
+                        answers.append(fault.wire)
+                        continue
+                answer = table[frame.ins](self, frame)
+                if type(answer) is not bytes:
+                    waiting = cast("Coroutine[Any, Any, bytes]", answer)
+                    break
+                answers.append(answer)
+            refused = refused or parser.error
+            if refused is not None:
+                answers.append(refused.wire)
+            if answers:
+                self._transport.write(self._channel.seal(answers))
+            if not messages and self._channel.buffered:
+                messages.extend(self._channel.receive(TURN))  # more, or half a record, or a bad one
+        except LinkError as error:
+            self._drop(str(error))
+            return
+        if refused is not None:
+            _log.info("closed %s %s: answered %s", self.name, self._peer, refused)
+            self._finish()
+        else:
+            self._after_turn(bool(answers), waiting)
+
+    def _after_turn(self, answered: bool, waiting: Coroutine[Any, Any, bytes] | None) -> None:
+        """Sees to what is left: an instruction that waits, requests beyond TURN, half a frame."""
+        now = self._clock.now()
+        if answered:
+            self._last_frame = now
+        if waiting is not None:
+            self._held += 1
+            self.node.spawn(self._answer_later(waiting))
+        elif self._messages or self._parser.pending >= SHORTEST_FRAME:
+            self._held += 1
+            self._clock.call_soon(self._release)
+        if self._held:
+            self._begun = None
+            self._pause()
+            return
+        if not self._channel.buffered and not self._parser.pending:
+            self._begun = None
+        elif self._begun is None or answered:
+            self._begun = now
+            self._arm(now + FRAME_SECONDS)
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
+        if self._eof:
+            self._transport.close()
+
+    async def _answer_later(self, waiting: Coroutine[Any, Any, bytes]) -> None:
+        answer = await waiting
+        if not self.closed:
+            self._transport.write(self._channel.seal([answer]))
+            self._last_frame = self._clock.now()
+            self._release()
+
+    def _release(self) -> None:
+        """One reason less not to go on."""
+        self._held -= 1
+        if not self._held and not self.closed:
+            self._turn()
+
+    def _pause(self) -> None:
+        """Leaves further requests in the kernel, where they hold up their sender alone."""
+        if self._reading and not self.closed:
+            self._reading = False
+            self._transport.pause_reading()
+
+    def show(self, processes: TableSnapshot) -> None:
+        """Remembers which processes the agent has been shown, to tell a reused PID."""
+        self.shown_last = processes
+        shown = self.shown
+        for pid, start in processes.starts.items():
+            shown.pop(pid, None)
+            shown[pid] = start
+        while len(shown) > SHOWN_PIDS:
+            del shown[next(iter(shown))]
+
+    # -- deadlines
+
+    def _due(self) -> float:
+        """When the connection ends if nothing more happens."""
+        if self.closed:
+            return self._started + LINGER_SECONDS
+        if not self._opened:
+            magic = self._link.state is LinkState.MAGIC
+            return self._started + (MAGIC_SECONDS if magic else HANDSHAKE_SECONDS)
+        idle = self._last_frame + IDLE_SECONDS
+        return idle if self._begun is None else min(idle, self._begun + FRAME_SECONDS)
+
+    def _arm(self, when: float) -> None:
+        """Sees to it that the timer rings at `when` or earlier; it looks again what is due."""
+        if self._timer is None or when < self._timer_at:
+            self._disarm()
+            self._timer_at = when
+            self._timer = self._clock.call_later(max(0.0, when - self._clock.now()), self._ring)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        due = self._due()
+        if self._clock.now() < due:
+            self._arm(due)
+        elif self.closed:
+            self._transport.abort()
+        elif not self._opened:
+            self._drop("handshake refused: too slow", expected=True)
+        elif self._begun is not None:
+            self._drop("half a frame and no more")
+        else:
+            self.close("idle")

@@ -1,0 +1,37 @@
+"""What all tests share: privileges that are missing are named, and in CI they are a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+NOTHING_LEFT_OUT = "ASYS_NOTHING_LEFT_OUT" in os.environ
+
+
+def missing_privilege() -> str:
+    """Why tests marked `root` cannot run here, or ''."""
+    return "" if os.geteuid() == 0 else "needs root; run as root or see .ci/run"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leaves out, by name, what the marker `root` says cannot run."""
+    reason = missing_privilege()
+    if not reason:
+        return
+    for item in items:
+        if item.get_closest_marker("root"):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where nothing may be left out, a skipped test is a failed one."""
+    report = yield
+    if NOTHING_LEFT_OUT and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was left out: {report.longrepr}"
+    return report
