@@ -84,13 +84,13 @@ class UnknownHost(LinkError):
 
 
 class HostKeyChanged(LinkError):
-    """The node shows another key than the one in `known_hosts`: possibly somebody in between."""
+    """The node shows another key than the expected one: possibly somebody in between."""
 
     def __init__(self, host: str, key: bytes, known: bytes) -> None:
         super().__init__(
-            f"THE KEY OF {host} HAS CHANGED: known_hosts has {known.hex()}, the node shows "
-            f"{key.hex()}. Somebody may be in between. If the node really has a new key, remove "
-            f"the old line from known_hosts and run: asys trust {host}"
+            f"THE KEY OF {host} HAS CHANGED: {known.hex()} is expected, the node shows "
+            f"{key.hex()}. Somebody may be in between. If the node really has a new key, as "
+            f"`asyd pubkey` there prints it, run: asys trust --replace {host}"
         )
         self.host = host
         self.key = key

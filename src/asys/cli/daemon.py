@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,13 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     _add_config_dir(pubkey, argparse.SUPPRESS)
     agents = commands.add_parser("agents", help="list, add or remove agents")
+    _add_config_dir(agents, argparse.SUPPRESS)
     actions = agents.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = actions.add_parser("add", help="let an agent in")
     add.add_argument("key", metavar="KEY", help="the agent's public key, 64 hex digits")
     add.add_argument("--label", default="", help="a name for it, 1 to 31 of A-Z a-z 0-9 . _ -")
     add.add_argument(
         "--caps",
-        default="",
         metavar="LIST",
         help="what exists for it: instruction names, hex codes, groups, core, all, with commas "
         "(default: core)",
@@ -95,14 +96,16 @@ def _add_config_dir(parser: argparse.ArgumentParser, default: str | None = None)
 
 
 def _port(written: str) -> int:
-    if not written.isdigit() or int(written) > 0xFFFF:
-        raise argparse.ArgumentTypeError(f"{written!r} is not a port, 0 to 65535")
-    return int(written)
+    return _number(written, 0, "a port")
 
 
 def _count(written: str) -> int:
-    if not written.isdigit() or not 1 <= int(written) <= 0xFFFF:
-        raise argparse.ArgumentTypeError(f"{written!r} is not a number from 1 to 65535")
+    return _number(written, 1, "a number")
+
+
+def _number(written: str, least: int, what: str) -> int:
+    if not re.fullmatch("[0-9]{1,5}", written) or not least <= int(written) <= 0xFFFF:
+        raise argparse.ArgumentTypeError(f"{written!r} is not {what} from {least} to 65535")
     return int(written)
 
 

@@ -7,14 +7,15 @@ argument, in seconds of any clock that only goes forward.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from asys.client.address import Address
+from asys.client.arguments import pack
 from asys.client.exchange import Exchange, is_success
+from asys.client.pending import FOREVER, Pending
 from asys.errors import (
     AgentRejected,
-    AlreadyReceived,
     ArgumentError,
     AsysError,
     ConnectionLost,
@@ -29,9 +30,9 @@ from asys.errors import (
 )
 from asys.isa import SYS_CAPS, AnyInstruction, Capabilities, Empty, Level
 from asys.protocol.apdu import MAX_STANDARD_DATA, encode_plain, split_response
-from asys.protocol.codec import Layout, LayoutError
+from asys.protocol.codec import LayoutError
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import AEAD_TAG_SIZE, MAX_DATA, RECORD_PREFIX_SIZE, SEQ_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, RECORD_PREFIX_SIZE, SEQ_SIZE
 from asys.protocol.link import AgentLink, LinkState
 from asys.protocol.status import SW
 
@@ -41,83 +42,13 @@ REMEMBERED: Final = 64
 MAX_ABANDONED: Final = 1024
 """Requests given up on and not yet answered, after which the node counts as dead."""
 
+MAX_BATCH: Final = 65536
+"""Bytes of requests after which a write ends; a node that does not read is noticed in between."""
+
 RECORD_OVERHEAD: Final = RECORD_PREFIX_SIZE + AEAD_TAG_SIZE
 
 _PAGE_MASK: Final = 0x03
 _PROBE_PAGE: Final = 1
-_FOREVER: Final = float("inf")
-
-E = TypeVar("E", bound=AsysError)
-
-
-class Waiter(Protocol):
-    """Whoever waits for an answer; `asyncio.Future` is one."""
-
-    def done(self) -> bool:
-        """True when it no longer waits."""
-
-    def set_result(self, result: Any, /) -> None:
-        """Ends the waiting with a reply."""
-
-    def set_exception(self, exception: BaseException, /) -> None:
-        """Ends the waiting with an exception."""
-
-
-class Pending:
-    """A request on its way. It keeps its place in the pipeline also when nobody waits any more.
-
-    Once `answered`, `result` or `error` is what the node said, whoever heard it.
-    """
-
-    __slots__ = (
-        "abandoned",
-        "answered",
-        "deadline",
-        "error",
-        "frame",
-        "instruction",
-        "note",
-        "original",
-        "result",
-        "seq",
-        "started",
-        "waiter",
-    )
-
-    def __init__(
-        self, instruction: AnyInstruction, frame: bytes, seq: int, original: Pending | None = None
-    ) -> None:
-        """`seq` is 0 for a plain request; `original` the first sending of a frame sent again."""
-        self.instruction = instruction
-        self.frame = frame
-        self.seq = seq
-        self.original = original
-        self.started = 0.0
-        self.deadline = _FOREVER
-        self.waiter: Waiter | None = None
-        self.note: Callable[[Any], None] | None = None
-        self.abandoned = False
-        self.answered = False
-        self.result: Layout | None = None
-        self.error: AsysError | None = None
-
-    def settle(self) -> None:
-        """Tells the waiter what the node said."""
-        self.answered = True
-        if self.note is not None and self.error is None:
-            self.note(self.result)
-        waiter = self.waiter
-        if waiter is None or waiter.done():
-            return
-        if self.error is None:
-            waiter.set_result(self.result)
-        else:
-            waiter.set_exception(self.error)
-
-    def give_up(self, error: AsysError) -> None:
-        """Tells the waiter that there is no answer."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_exception(error)
 
 
 class Caller:
@@ -140,6 +71,7 @@ class Caller:
         """`trusted` is the node's key if it is known. `trace` must not raise."""
         self.link: Final = AgentLink(key)
         self.address: Final = address
+        self.agent_key: Final = key.public
         self.error: LinkError | None = None
         self.caps: Capabilities | None = None
         self.speaks_part_b = False
@@ -187,7 +119,7 @@ class Caller:
             p1 = p2 = 0
             payload = b""
         else:
-            p1, p2, payload = _pack(instruction, args, kwargs)
+            p1, p2, payload = pack(instruction, args, kwargs)
         if instruction.level is Level.PLAIN:
             pending = Pending(instruction, encode_plain(instruction.code, p1, p2, payload), 0)
         else:
@@ -218,12 +150,12 @@ class Caller:
         """Nobody waits for `pending` any more. One that has not left yet never will."""
         if pending.answered or pending.abandoned:
             return
+        pending.abandoned = True
         if pending in self._unsent:
             self._unsent.remove(pending)
             if self._signed.get(pending.seq) is pending:
                 del self._signed[pending.seq]  # its Seq stays unused; gaps are allowed
             return
-        pending.abandoned = True
         self._abandoned += 1
         if self._abandoned > MAX_ABANDONED:
             self.fail(
@@ -231,7 +163,12 @@ class Caller:
             )
 
     def expire(self, now: float) -> None:
-        """Gives up on every request whose deadline has passed; the connection stays usable."""
+        """Gives up on every request whose deadline has passed; the connection stays usable.
+
+        Except when the node has not accepted this agent by the deadline of `opening`.
+        """
+        if self.opening.deadline <= now and not self.opening.answered:
+            self.fail(DeadlineExceeded(f"{self.address} did not {self.stage} in time"))
         late = [
             pending
             for pending in (*self._queue, *self._unsent)
@@ -247,17 +184,22 @@ class Caller:
         """When `expire` has something to do next; infinity: never."""
         return min(
             (one.deadline for one in (*self._queue, *self._unsent) if not one.abandoned),
-            default=_FOREVER,
+            default=FOREVER,
         )
 
     # Bytes
 
     def data_to_send(self) -> bytes:
-        """Bytes for the node since the last call; write them in one piece."""
+        """Bytes for the node; write them in one piece, and ask again until there are none.
+
+        A piece is little more than MAX_BATCH, so that whoever writes can stop in between.
+        """
         if not self._unsent:
             return self.link.data_to_send()
         batch = self._unsent
-        self._unsent = []
+        if len(batch) > 1:
+            batch = _first(batch, MAX_BATCH)
+        self._unsent = self._unsent[len(batch) :]
         self._queue.extend(batch)
         return self.link.seal([pending.frame for pending in batch])
 
@@ -290,7 +232,7 @@ class Caller:
         elif not self._greeted:
             what = (
                 "closed the connection before its first answer; it may not know this agent's key "
-                f"{self.link_key.hex()}, or have no room for another session"
+                f"{self.agent_key.hex()}, or have no room for another session"
             )
         else:
             what = "closed the connection"
@@ -385,7 +327,7 @@ class Caller:
             self._trace(_exchange(pending, sw, len(message), now))
         pending.settle()
         original = pending.original
-        if original is not None and not original.answered and sw != SW.ALREADY_RECEIVED:
+        if original is not None and not original.has_outcome:
             original.result, original.error = pending.result, pending.error
             original.answered = True
 
@@ -394,7 +336,7 @@ class Caller:
         if sw == SW.DENIED:
             raise AgentRejected(
                 f"{self.address} does not know this agent; an admin of the node adds it with: "
-                f"asyd agents add {self.link_key.hex()}"
+                f"asyd agents add {self.agent_key.hex()}"
             )
         if sw == SW.BLOCKED:
             raise SessionLimit(
@@ -404,14 +346,14 @@ class Caller:
 
     def _repeat_outcome(self, pending: Pending) -> None:
         """6985 says that the frame came before, and nothing more: the first answer counts."""
+        name = pending.instruction.name
         first = pending.original
-        known = first is not None and first.answered
-        if first is not None and known and not isinstance(first.error, AlreadyReceived):
-            pending.result, pending.error = first.result, first.error
+        if first is None or not first.has_outcome:
+            pending.error = status_error(SW.ALREADY_RECEIVED, name, pending.seq)
+        elif first.error is None:
+            pending.result = first.result
         else:
-            pending.error = AlreadyReceived(
-                SW.ALREADY_RECEIVED, pending.instruction.name, pending.seq
-            )
+            pending.error = status_error(first.error.sw, name, pending.seq)
 
     def _unknown(self, pending: Pending, reason: LinkError) -> AsysError:
         """What the waiter of a request is told that was sent and got no answer."""
@@ -419,8 +361,8 @@ class Caller:
             return _anew(reason)
         name = pending.instruction.name
         unknown = OutcomeUnknown(
-            f"{name} (Seq {pending.seq}) was sent to {self.address} and not answered, so whether "
-            f"it ran is not known: {reason}",
+            f"{name} (Seq {pending.seq}) was sent to {self.address}, and whether it ran is not "
+            f"known: {reason}",
             instruction=name,
             seq=pending.seq,
         )
@@ -431,3 +373,30 @@ class Caller:
         ended = ConnectionLost(f"the connection to {self.address} has ended: {error}")
         ended.__cause__ = error
         return ended
+
+
+def _first(requests: list[Pending], size: int) -> list[Pending]:
+    """The requests at the front that reach `size` bytes together, or all."""
+    total = 0
+    for count, pending in enumerate(requests, start=1):
+        total += len(pending.frame)
+        if total >= size:
+            return requests[:count]
+    return requests
+
+
+def _exchange(pending: Pending, sw: int, size: int, now: float) -> Exchange:
+    """What is told about a request whose answer has `size` bytes."""
+    return Exchange(
+        pending.instruction.name,
+        sw,
+        pending.seq or None,
+        round((now - pending.started) * 1e9),
+        RECORD_OVERHEAD + len(pending.frame),
+        RECORD_OVERHEAD + size,
+    )
+
+
+def _anew(error: LinkError) -> LinkError:
+    """The same error as an exception of its own, for one of several that it is raised to."""
+    return type(error)(*error.args)  # these take one message; host key errors precede any request

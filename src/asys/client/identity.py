@@ -1,8 +1,8 @@
 """The agent's own key on disk (docs/protocol.md, section 8).
 
-    ~/.asys                     0700
-    ~/.asys/id_curve25519       0600  32 raw bytes, the private key
-    ~/.asys/id_curve25519.pub   0644  64 hex digits and a newline, the public key
+~/.asys                     0700
+~/.asys/id_curve25519       0600  32 raw bytes, the private key
+~/.asys/id_curve25519.pub   0644  64 hex digits and a newline, the public key
 """
 
 from __future__ import annotations

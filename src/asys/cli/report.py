@@ -1,0 +1,123 @@
+"""What became of one instruction: as data, and as sentences for those that only act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from asys import isa
+from asys.cli.values import as_data, as_text
+from asys.client.exchange import Exchange
+from asys.isa import AnyInstruction, Capabilities, Mode, TaskHandle, TaskStatus, ThrottleAction
+from asys.isa.process import Restart, Throttle
+from asys.protocol.codec import Layout
+
+AUDIT_DEGRADED: Final = 0x01
+"""Node flag: what agents do is at the moment not safely recorded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One answered instruction; `task` is how its task ended, None when nobody waited for it."""
+
+    node: str
+    instruction: AnyInstruction
+    request: Layout
+    reply: Layout
+    exchange: Exchange
+    caps: Capabilities | None
+    task: TaskStatus | None = None
+
+    @property
+    def answered(self) -> str:
+        """Status word and round trip, for people."""
+        return f"{self.exchange.sw:04X} in {self.exchange.round_trip_ns / 1e6:.1f} ms"
+
+    @property
+    def handle(self) -> str:
+        """The handle of the task that it started."""
+        return f"{cast('TaskHandle', self.reply).handle:08X}"
+
+
+def data_of(report: Report) -> dict[str, Any]:
+    """The object that `--json` prints for an answered instruction."""
+    result: dict[str, Any] = as_data(report.reply)
+    if isinstance(report.reply, Capabilities):
+        result |= _instructions(report.reply)
+    if report.instruction.mode is Mode.ASYNC:
+        result["status"] = as_data(report.task)
+    return {
+        "node": report.node,
+        "instruction": report.instruction.name,
+        "sw": f"{report.exchange.sw:04X}",
+        "round_trip_ns": report.exchange.round_trip_ns,
+        "result": result,
+    }
+
+
+def has_table(instruction: AnyInstruction) -> bool:
+    """True when the answer is a reading that people see as a table."""
+    return instruction.mode is Mode.SYNC and bool(instruction.reply.FIELDS)
+
+
+def sentence(report: Report) -> str:
+    """What an instruction has done that has nothing to read."""
+    special = _SENTENCES.get(report.instruction.name)
+    said = special(report) if special else _any_action(report)
+    if report.exchange.node_flags & AUDIT_DEGRADED:
+        said += "; the node's audit is degraded"
+    return f"{said} ({report.answered})"
+
+
+def lacking(caps: Capabilities) -> list[AnyInstruction]:
+    """The instructions known here that do not exist for this agent on the node."""
+    return [one for one in isa.REGISTRY if one.code < _SHOWN and not caps.has(one.code)]
+
+
+def strange(caps: Capabilities) -> list[int]:
+    """The codes of instructions that exist for this agent and that this version does not know."""
+    return [code for code in caps.instructions if isa.REGISTRY.get(code) is None]
+
+
+_SHOWN: Final = 0x40
+"""Codes below this one have their bit in SYS_CAPS."""
+
+
+def _instructions(caps: Capabilities) -> dict[str, Any]:
+    known = (isa.REGISTRY.get(code) for code in caps.instructions)
+    return {
+        "instructions": [one.name for one in known if one is not None],
+        "lacks": [one.name for one in lacking(caps)],
+        "unknown": [f"{code:02X}" for code in strange(caps)],
+    }
+
+
+def _any_action(report: Report) -> str:
+    fields = report.request.FIELDS.items()
+    given = [f"{name} {as_text(field, getattr(report.request, name))}" for name, field in fields]
+    what = f"{report.instruction.name} {', '.join(given)}".strip()
+    if report.instruction.mode is Mode.SYNC:
+        return f"{what}: done on {report.node}"
+    if report.task is None:
+        return f"{what}: queued on {report.node} as task {report.handle}; --wait tells how it ends"
+    return f"{what}: {report.task.name.lower()} on {report.node}"
+
+
+def _throttle(report: Report) -> str:
+    request = cast("Throttle", report.request)
+    done = "is suspended" if request.action is ThrottleAction.STOP else "goes on"
+    return f"PID {request.pid} {done} on {report.node}"
+
+
+def _restart(report: Report) -> str:
+    name = cast("Restart", report.request).name
+    if report.task is None:
+        return f"the restart of {name} is queued on {report.node}; --wait tells how it ends"
+    return f"{name} is restarted on {report.node}"
+
+
+_SENTENCES: Final[Mapping[str, Callable[[Report], str]]] = {
+    isa.PROC_THROTTLE.name: _throttle,
+    isa.SVC_RESTART.name: _restart,
+}

@@ -1,0 +1,193 @@
+"""Readings as tables. Only this and `reference_views` import rich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final, cast
+
+from rich.table import Table
+from rich.text import Text
+
+from asys import isa
+from asys.cli.report import Report, lacking, strange
+from asys.cli.screen import Screen
+from asys.cli.values import as_text
+from asys.isa import Architecture, Capabilities, FileSystem, Hello, PressureSource, Status
+from asys.isa import Processes as ProcessList
+from asys.protocol.codec import Field, Layout
+
+BUSY_PERCENT: Final = 70
+"""From here a share is drawn as a warning."""
+
+FULL_PERCENT: Final = 90
+"""From here a share is drawn as an alarm."""
+
+
+def show_reading(screen: Screen, report: Report) -> None:
+    """Draws an answer: as its instruction deserves, or field by field."""
+    head = Text.assemble((report.node, "bold"), "  ", report.instruction.name)
+    screen.show(head.append(f" {report.answered}", "dim"))
+    _VIEWS.get(report.instruction.name, _any_reading)(screen, report)
+
+
+def listing(*headings: str | tuple[str, str]) -> Table:
+    """A table without lines; a heading may come with its justification."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        if isinstance(heading, tuple):
+            table.add_column(heading[0], justify="right" if heading[1] == "right" else "left")
+        else:
+            table.add_column(heading)
+    return table
+
+
+def pairs() -> Table:
+    """A table of names and what they are."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column()
+    return table
+
+
+def _status(screen: Screen, report: Report) -> None:
+    status, caps = cast("Status", report.reply), report.caps
+    table = pairs()
+    load = f"{status.load1:.1f} over 1 minute, {status.load5:.1f} over 5 minutes"
+    cpus = f" of {_count(caps.cpu_count, 'CPU')}" if caps else ""
+    table.add_row("CPU", _share(status.cpu_percent, f" in use{cpus}"))
+    table.add_row("Load", load)
+    table.add_row("Memory", _memory(status.available_mb, caps.ram_mb if caps else 0))
+    size = f" of {_size(caps.root_size_mb)}" if caps else ""
+    table.add_row("Disk /", _share(status.root_used_percent, f" in use{size}"))
+    table.add_row("I/O wait", f"{status.io_wait_ms} ms in the last sampling interval")
+    table.add_row("Network", f"{status.inbound_mbps} Mbit/s in, {status.outbound_mbps} Mbit/s out")
+    source = f", from {_SOURCES[caps.rpi_source]}" if caps else ""
+    if status.rpi_percent is None:
+        table.add_row("Pressure", "not measured")
+    else:
+        table.add_row("Pressure", _share(status.rpi_percent, source))
+    screen.show(table)
+
+
+def _procs(screen: Screen, report: Report) -> None:
+    reply = cast("ProcessList", report.reply)
+    table = listing(("PID", "right"), ("CPU", "right"), ("Memory", "right"), "Flags")
+    for one in reply.top:
+        table.add_row(
+            str(one.pid),
+            Text(f"{one.cpu_percent:.2f} %", _alarm(one.cpu_percent)),
+            f"{one.memory_percent} %",
+            as_text(one.FIELDS["flags"], one.flags) if one.flags else "",
+        )
+    screen.show(table)
+    screen.line(f"{reply.count} processes; these use most CPU (100 % = one core)")
+
+
+def _caps(screen: Screen, report: Report) -> None:
+    caps = cast("Capabilities", report.reply)
+    table = pairs()
+    table.add_row(
+        "Machine", f"{_ARCHITECTURES[caps.architecture]}, {_count(caps.cpu_count, 'CPU')}"
+    )
+    swap = f"{_size(caps.swap_mb)} of swap" if caps.swap_mb else "no swap"
+    table.add_row("Memory", f"{_size(caps.ram_mb)}, {swap}")
+    table.add_row("Disk /", f"{_size(caps.root_size_mb)}, {_FILE_SYSTEMS[caps.root_file_system]}")
+    table.add_row("Kernel", f"{caps.kernel_major}.{caps.kernel_minor}.{caps.kernel_patch}")
+    table.add_row("Pressure", _SOURCES[caps.rpi_source])
+    version = caps.protocol_version
+    table.add_row("Protocol", f"{version >> 8}.{version & 0xFF}")
+    screen.show(table)
+    screen.line("")
+    lacks = lacking(caps)
+    offers = listing("Code", "Instruction", "Here", "What it does or tells")
+    for one in isa.REGISTRY:
+        if one in lacks:
+            offers.add_row(f"{one.code:02X}", one.name, "no", one.guide.description, style="dim")
+        elif caps.has(one.code):
+            here = Text("yes", "green")
+            offers.add_row(f"{one.code:02X}", one.name, here, one.guide.description)
+    for code in strange(caps):
+        offers.add_row(f"{code:02X}", "?", Text("yes", "green"), "not known to this version")
+    screen.show(offers)
+
+
+def _hello(screen: Screen, report: Report) -> None:
+    hello = cast("Hello", report.reply)
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=hello.time_ns // 1000)
+    table = pairs()
+    table.add_row("Node UID", f"{hello.node_uid:08x}" if hello.node_uid else "none")
+    table.add_row("Clock", f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC")
+    screen.show(table)
+
+
+def _any_reading(screen: Screen, report: Report) -> None:
+    """Any reply, field by field; slots as a table each."""
+    table = pairs()
+    lists: list[tuple[str, Field, tuple[Layout, ...]]] = []
+    for name, field in report.reply.FIELDS.items():
+        value = getattr(report.reply, name)
+        if field.slot is not None:
+            lists.append((name, field, value))
+        else:
+            table.add_row(name, Text(as_text(field, value)).append(f"  {field.doc}", "dim"))
+    screen.show(table)
+    for name, field, slots in lists:
+        fields = field.slot.FIELDS if field.slot is not None else {}
+        screen.show(Text.assemble((name, "cyan"), "  ", (field.doc, "dim")))
+        inner = listing(*fields)
+        for slot in slots:
+            inner.add_row(*(as_text(one, getattr(slot, key)) for key, one in fields.items()))
+        screen.show(inner)
+
+
+def _memory(available: int, total: int) -> Text:
+    if total <= 0:
+        return Text(f"{_size(available)} available")
+    used = 100 - min(100 * available // total, 100)
+    return Text(f"{_size(available)} of {_size(total)} available", _alarm(used))
+
+
+def _share(percent: int, what: str) -> Text:
+    return Text.assemble((f"{percent} %", _alarm(percent)), what)
+
+
+def _alarm(percent: float) -> str:
+    if percent >= FULL_PERCENT:
+        return "bold red"
+    return "yellow" if percent >= BUSY_PERCENT else ""
+
+
+def _size(mb: int) -> str:
+    """A size as people read it; MB is 2^20 bytes."""
+    return f"{mb} MB" if mb < 10 * 1024 else f"{mb / 1024:.1f} GB"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+_ARCHITECTURES: Final = {
+    Architecture.X86_64: "x86_64",
+    Architecture.AARCH64: "aarch64",
+    Architecture.RISCV64: "riscv64",
+    Architecture.UNKNOWN: "unknown architecture",
+}
+
+_FILE_SYSTEMS: Final = {one: one.name.lower() for one in FileSystem} | {
+    FileSystem.EXT: "ext2/3/4",
+    FileSystem.UNKNOWN: "unknown file system",
+}
+
+_SOURCES: Final = {
+    PressureSource.KERNEL_PSI: "the kernel (PSI)",
+    PressureSource.SIMULATED: "the load, simulated",
+    PressureSource.NONE: "nowhere: not measured",
+}
+
+_VIEWS: Final[Mapping[str, Callable[[Screen, Report], None]]] = {
+    isa.SYS_STATUS.name: _status,
+    isa.SYS_PROCS.name: _procs,
+    isa.SYS_CAPS.name: _caps,
+    isa.SYS_HELLO.name: _hello,
+}

@@ -1,0 +1,277 @@
+"""The SDK without asyncio: `with asys.sync.connect(...) as node`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from asys import isa
+from asys.client.address import Address
+from asys.client.blocking_wire import Wire
+from asys.client.connected import Connected
+from asys.client.exchange import Exchange
+from asys.client.identity import Identity
+from asys.client.known_hosts import KnownHosts
+from asys.client.methods import attach, describe
+from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
+from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
+from asys.errors import (
+    ConnectFailed,
+    DeadlineExceeded,
+    NoSuchInstruction,
+    NotSupported,
+)
+from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
+from asys.protocol.codec import Layout
+from asys.protocol.limits import DEFAULT_PORT
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Layout)
+Trace = Callable[[Exchange], None]
+
+
+class Task(TaskMemory):
+    """An asynchronous instruction at work on the node; valid as long as its connection."""
+
+    __slots__ = ("_node",)
+
+    def __init__(self, node: Node, handle: int) -> None:
+        super().__init__(handle)
+        self._node = node
+
+    def query(self) -> TaskStatus:
+        """Where the task stands. Once it has ended, the answer is remembered and nobody asked.
+
+        Raises what any call raises.
+        """
+        return self._query(self._node.timeout)
+
+    def wait(self, timeout: float = DEFAULT_WAIT) -> TaskStatus:
+        """How the task ended: it asks until it has, ever more rarely.
+
+        `timeout` in seconds; DeadlineExceeded when the task is still pending then. The task goes
+        on, and may be waited for again.
+        """
+        end = perf_counter() + check_timeout(timeout)
+        for interval in intervals():
+            left = max(end - perf_counter(), 0.001)
+            status = self._query(min(left, self._node.timeout))
+            left = end - perf_counter()
+            if status is not TaskStatus.PENDING:
+                break
+            if left <= 0:
+                raise self.still_pending(timeout)
+            time.sleep(min(interval, left))
+        return status
+
+    def _query(self, patience: float) -> TaskStatus:
+        if self.final is None:
+            answer = self._node._call(
+                isa.TASK_QUERY, (self.handle,), {}, note=self.note, patience=patience
+            )
+            return self.final or cast("isa.TaskState", answer).status
+        return self.final
+
+
+def _reading(instruction: Instruction[P, R]) -> Callable[Concatenate[Node, P], R]:
+    """The method of an instruction whose reply is its result."""
+
+    def method(self: Node, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", self._call(instruction, args, kwargs))
+
+    return describe(method, instruction)
+
+
+def _action(instruction: Instruction[P, Empty]) -> Callable[Concatenate[Node, P], None]:
+    """The method of an instruction that is done when it is answered."""
+
+    def method(self: Node, /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self._call(instruction, args, kwargs)
+
+    return describe(method, instruction)
+
+
+def _task(instruction: Instruction[P, TaskHandle]) -> Callable[Concatenate[Node, P], Task]:
+    """The method of an instruction that goes on after it is answered."""
+
+    def method(self: Node, /, *args: P.args, **kwargs: P.kwargs) -> Task:
+        answer = self._call(instruction, args, kwargs)
+        return self._tasks.started(cast("TaskHandle", answer).handle)
+
+    return describe(method, instruction)
+
+
+def method_of(instruction: isa.AnyInstruction) -> Callable[..., Any]:
+    """The method of an instruction of any kind."""
+    if instruction.mode is Mode.ASYNC:
+        return _task(cast("Instruction[..., TaskHandle]", instruction))
+    if instruction.reply is Empty:
+        return _action(cast("Instruction[..., Empty]", instruction))
+    return _reading(instruction)
+
+
+class Node(Connected):
+    """A node, connected. Threads may share it: one call at a time goes over the connection.
+
+    Every instruction is a method. A call raises ArgumentError before anything is sent, a
+    StatusError for what the node answers, a LinkError when there is no answer, OutcomeUnknown when
+    a signed instruction was sent and there is none. A call that runs into its deadline leaves the
+    connection usable; one that is interrupted, as by KeyboardInterrupt, ends it.
+    """
+
+    sys_caps = _reading(isa.SYS_CAPS)
+    sys_hello = _reading(isa.SYS_HELLO)
+    sys_status = _reading(isa.SYS_STATUS)
+    sys_procs = _reading(isa.SYS_PROCS)
+    task_query = _reading(isa.TASK_QUERY)
+    proc_throttle = _action(isa.PROC_THROTTLE)
+    svc_restart = _task(isa.SVC_RESTART)
+
+    def __init__(self, wire: Wire, timeout: float) -> None:
+        """Not for users of the SDK: `connect` makes nodes."""
+        super().__init__(wire.caller, timeout)
+        self._wire = wire
+        self._tasks = TaskTable(partial(Task, self))
+
+    def call(self, instruction: Instruction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Any instruction, also one that has no method; gives its reply as declared.
+
+        That is `Empty()` where a method gives None, and a TaskHandle where it gives a task: see
+        `task`. Raises what the methods raise.
+        """
+        return cast("R", self._call(instruction, args, kwargs))
+
+    def task(self, handle: int) -> Task:
+        """The task with that handle, which must be of this connection. Asks nobody."""
+        return self._tasks.get(handle)
+
+    def resend(self, seq: int) -> Any:
+        """Sends a signed instruction again, byte for byte; gives its outcome as its method does.
+
+        For an OutcomeUnknown on a connection that still lives; the node runs it at most once. Its
+        6985 means that the frame came before: the outcome is then the one that the first answer
+        had, if it came in the meantime, else AlreadyReceived. ArgumentError when `seq` is not among
+        the last 64. Deployed nodes close the connection after 6985.
+        """
+        deadline = perf_counter() + self._timeout
+        self._wire.acquire(deadline)
+        try:
+            reply = self._wire.exchange(self._caller.resend(seq, perf_counter()), deadline)
+        finally:
+            self._wire.release()
+        if isinstance(reply, TaskHandle):
+            return self._tasks.get(reply.handle)
+        return None if isinstance(reply, Empty) else reply
+
+    def close(self) -> None:
+        """Ends the session. A call under way in another thread fails."""
+        self._wire.close()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _call(
+        self,
+        instruction: isa.AnyInstruction,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        note: Callable[[Any], None] | None = None,
+        patience: float | None = None,
+    ) -> Any:
+        deadline = perf_counter() + (patience or self._timeout)
+        self._wire.acquire(deadline)
+        try:
+            pending = self._caller.request(instruction, args, kwargs, perf_counter())
+            pending.note = note
+            return self._wire.exchange(pending, deadline)
+        finally:
+            self._wire.release()
+
+
+attach(Node, isa.REGISTRY, method_of)
+
+
+def connect(
+    host: str,
+    port: int = DEFAULT_PORT,
+    *,
+    identity: Identity | None = None,
+    known_hosts: KnownHosts | None = None,
+    node_key: bytes | None = None,
+    timeout: float = DEFAULT_TIMEOUT,
+    trace: Trace | None = None,
+) -> Node:
+    """Connects to a node: `with connect(...) as node`, or `node = connect(...)` and `close()`.
+
+    Arguments, and what it raises, are those of `asys.connect`. `trace` is called in the thread that
+    calls the node, before the call returns. `timeout` does not bound the look-up of a host name,
+    which the operating system bounds.
+    """
+    options = Options.of(host, port, identity, known_hosts, node_key, timeout)
+    deadline = perf_counter() + options.timeout
+    wire = Wire(options, _dial(options.address, deadline), trace)
+    try:
+        wire.open(deadline)
+    except (NoSuchInstruction, NotSupported):
+        pass  # the node takes this agent, and grants it no SYS_CAPS
+    except BaseException:
+        wire.close()
+        raise
+    return Node(wire, options.timeout)
+
+
+def _dial(address: Address, deadline: float) -> socket.socket:
+    """A connected socket. ConnectFailed says what the operating system says."""
+    try:
+        places = _places(address)
+    except (OSError, UnicodeError) as error:
+        raise ConnectFailed(f"cannot reach {address}: {error}") from error
+    if not places:
+        raise ConnectFailed(f"cannot reach {address}: this system has no unix sockets")
+    failure: OSError | None = None
+    for place, left in zip(places, range(len(places), 0, -1), strict=True):
+        # Each address gets its share, so that one that swallows packets leaves time for others.
+        patience = max((deadline - perf_counter()) / left, 0.001)
+        try:
+            return _connected(*place, patience)
+        except OSError as error:
+            failure = error
+    if perf_counter() >= deadline:
+        raise DeadlineExceeded(f"{address} did not accept a connection in time")
+    raise ConnectFailed(f"cannot reach {address}: {failure}") from failure
+
+
+def _connected(family: int, where: Any, patience: float) -> socket.socket:
+    """A socket that is connected within `patience` seconds. OSError."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(patience)
+        sock.connect(where)
+        if family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _places(address: Address) -> list[tuple[int, Any]]:
+    """Address families and socket addresses to try in turn; none: this system cannot. OSError."""
+    if not address.path:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        return [(family, where) for family, _, _, _, where in found]
+    return [(socket.AF_UNIX, address.path)] if hasattr(socket, "AF_UNIX") else []

@@ -1,0 +1,159 @@
+"""One connection over a blocking socket, for threads that take turns."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, Final
+
+from asys.client.caller import Caller
+from asys.client.exchange import Exchange
+from asys.client.options import Options
+from asys.client.pending import Pending
+from asys.errors import ConnectionLost, DeadlineExceeded
+
+Trace = Callable[[Exchange], None]
+
+RECEIVE_SIZE: Final = 65536
+"""Bytes taken from the socket at a time."""
+
+
+class _Answer:
+    """Where the caller puts what a thread waits for."""
+
+    __slots__ = ("_done", "error", "result")
+
+    def __init__(self) -> None:
+        self._done = False
+        self.error: BaseException | None = None
+        self.result: Any = None
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, result: Any, /) -> None:
+        self._done = True
+        self.result = result
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._done = True
+        self.error = exception
+
+
+class Wire:
+    """Carries bytes between a caller and a socket, for one thread at a time: the one that has
+    acquired it.
+    """
+
+    def __init__(self, options: Options, sock: socket.socket, trace: Trace | None) -> None:
+        """Takes over a connected socket."""
+        self._exchanges: list[Exchange] = []
+        self._trace = trace
+        self.caller: Final = Caller(
+            options.identity.key,
+            options.address,
+            options.trusted,
+            trace=None if trace is None else self._note,
+        )
+        self._socket = sock
+        self._lock = threading.Lock()
+        self._closing = False
+
+    def acquire(self, deadline: float) -> None:
+        """Waits for its turn. DeadlineExceeded: it did not come, and nothing was sent."""
+        if not self._lock.acquire(timeout=max(deadline - perf_counter(), 0)):
+            raise DeadlineExceeded(
+                f"{self.caller.address}: other calls held the connection until the deadline"
+            )
+
+    def release(self) -> None:
+        """Lets the next thread have its turn; then tells the trace what happened in this one."""
+        exchanges = self._exchanges
+        if exchanges:
+            self._exchanges = []
+        self._lock.release()
+        if self._trace is not None:
+            for exchange in exchanges:
+                self._trace(exchange)
+
+    def exchange(self, pending: Pending, deadline: float) -> Any:
+        """Sends what there is to send and waits for one answer until `deadline`.
+
+        Whatever interrupts it but the answer or the deadline ends the connection, for then nobody
+        knows how many bytes went through.
+        """
+        answer = _Answer()
+        pending.waiter = answer
+        pending.deadline = deadline
+        try:
+            self._send(deadline)
+            while not answer.done():
+                self._receive(deadline)
+        except BaseException:
+            self.caller.fail(ConnectionLost(f"{self.caller.address}: a call was interrupted"))
+            raise
+        finally:
+            if self.caller.error is not None:
+                self._socket.close()
+        if answer.error is not None:
+            raise answer.error
+        return answer.result
+
+    def open(self, deadline: float) -> None:
+        """Takes the connection through the handshake to the node's first answer."""
+        self.acquire(deadline)
+        try:
+            self.exchange(self.caller.opening, deadline)
+        finally:
+            self.release()
+
+    def close(self) -> None:
+        """Ends the connection; a call under way in another thread fails at once."""
+        self._closing = True
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._ended()
+            self._socket.close()
+
+    def _note(self, exchange: Exchange) -> None:
+        self._exchanges.append(exchange)
+
+    def _send(self, deadline: float) -> None:
+        try:
+            while data := self.caller.data_to_send():
+                self._socket.settimeout(max(deadline - perf_counter(), 0.001))
+                self._socket.sendall(data)
+        except TimeoutError:
+            # How much went out is not known, so nothing can follow it.
+            self.caller.fail(DeadlineExceeded(f"{self.caller.address} did not read in time"))
+        except OSError as error:
+            self._ended(error)
+
+    def _receive(self, deadline: float) -> None:
+        remaining = deadline - perf_counter()
+        if remaining <= 0:
+            self.caller.expire(deadline)
+            return
+        self._socket.settimeout(remaining)
+        try:
+            data = self._socket.recv(RECEIVE_SIZE)
+        except TimeoutError:
+            return
+        except OSError as error:
+            self._ended(error)
+            return
+        if not data:
+            self._ended()
+            return
+        self.caller.receive_data(data, perf_counter())
+        self._send(deadline)
+
+    def _ended(self, reason: OSError | None = None) -> None:
+        if self._closing:
+            self.caller.fail(ConnectionLost(f"this agent closed it: {self.caller.address}"))
+        else:
+            self.caller.lost(reason)

@@ -1,0 +1,88 @@
+"""A request on its way, and whoever waits for its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from asys.errors import AlreadyReceived, AsysError, StatusError
+from asys.isa import AnyInstruction
+from asys.protocol.codec import Layout
+
+FOREVER: Final = float("inf")
+"""The deadline of what has none."""
+
+
+class Waiter(Protocol):
+    """Whoever waits for an answer; `asyncio.Future` is one."""
+
+    def done(self) -> bool:
+        """True when it no longer waits."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Ends the waiting with a reply."""
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Ends the waiting with an exception."""
+
+
+class Pending:
+    """A request on its way. It keeps its place in the pipeline also when nobody waits any more.
+
+    Once `answered`, `result` or `error` is what the node said, whoever heard it.
+    """
+
+    __slots__ = (
+        "abandoned",
+        "answered",
+        "deadline",
+        "error",
+        "frame",
+        "instruction",
+        "note",
+        "original",
+        "result",
+        "seq",
+        "started",
+        "waiter",
+    )
+
+    def __init__(
+        self, instruction: AnyInstruction, frame: bytes, seq: int, original: Pending | None = None
+    ) -> None:
+        """`seq` is 0 for a plain request; `original` the first sending of a frame sent again."""
+        self.instruction = instruction
+        self.frame = frame
+        self.seq = seq
+        self.original = original
+        self.started = 0.0
+        self.deadline = FOREVER
+        self.waiter: Waiter | None = None
+        self.note: Callable[[Any], None] | None = None
+        self.abandoned = False
+        self.answered = False
+        self.result: Layout | None = None
+        self.error: StatusError | None = None
+
+    @property
+    def has_outcome(self) -> bool:
+        """The node has said what became of it; 6985 says nothing of that."""
+        return self.answered and not isinstance(self.error, AlreadyReceived)
+
+    def settle(self) -> None:
+        """Tells the waiter what the node said."""
+        self.answered = True
+        if self.note is not None and self.error is None:
+            self.note(self.result)
+        waiter = self.waiter
+        if waiter is None or waiter.done():
+            return
+        if self.error is None:
+            waiter.set_result(self.result)
+        else:
+            waiter.set_exception(self.error)
+
+    def give_up(self, error: AsysError) -> None:
+        """Tells the waiter that there is no answer."""
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_exception(error)

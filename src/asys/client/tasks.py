@@ -1,0 +1,81 @@
+"""What both shells know about a task: its last word, and when to ask again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Final, Generic, TypeVar
+from weakref import WeakValueDictionary
+
+from asys.errors import DeadlineExceeded
+from asys.isa import TaskState, TaskStatus
+
+FIRST_INTERVAL: Final = 0.01
+"""Seconds from the first question to the second."""
+
+LAST_INTERVAL: Final = 0.5
+"""Seconds between questions once a task turns out to take long."""
+
+GROWTH: Final = 1.6
+
+DEFAULT_WAIT: Final = 65.0
+"""Seconds; a node answers timeout for a task after 30 s and forgets it after 60 s."""
+
+
+class TaskMemory:
+    """A task handle and its final answer. A node gives that once, for it frees the handle."""
+
+    __slots__ = ("__weakref__", "final", "handle")
+
+    def __init__(self, handle: int) -> None:
+        self.handle: Final = handle
+        self.final: TaskStatus | None = None
+
+    def note(self, state: TaskState) -> None:
+        """Keeps a final answer, also one that came when nobody waited for it any more."""
+        if self.final is None and state.status is not TaskStatus.PENDING:
+            self.final = state.status
+
+    def still_pending(self, timeout: float) -> DeadlineExceeded:
+        """The exception for a wait that ended before the task."""
+        return DeadlineExceeded(f"task {self.handle:08X} is still pending after {timeout:g} s")
+
+    def __repr__(self) -> str:
+        state = "pending" if self.final is None else self.final.name.lower()
+        return f"<Task {self.handle:08X} {state}>"
+
+
+T = TypeVar("T", bound=TaskMemory)
+
+
+class TaskTable(Generic[T]):
+    """The tasks of one connection by handle: one object each, so that all hear its final answer."""
+
+    def __init__(self, make: Callable[[int], T]) -> None:
+        self._make = make
+        self._tasks: WeakValueDictionary[int, T] = WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def get(self, handle: int) -> T:
+        """The task with that handle."""
+        with self._lock:
+            task = self._tasks.get(handle)
+            if task is None:
+                task = self._tasks[handle] = self._make(handle)
+            return task
+
+    def started(self, handle: int) -> T:
+        """The task whose handle the node has just given: that of an ended one is free again."""
+        with self._lock:
+            task = self._tasks.get(handle)
+            if task is None or task.final is not None:
+                task = self._tasks[handle] = self._make(handle)
+            return task
+
+
+def intervals() -> Iterator[float]:
+    """Seconds to let pass between questions: short at first, then longer and longer."""
+    interval = FIRST_INTERVAL
+    while True:
+        yield interval
+        interval = min(interval * GROWTH, LAST_INTERVAL)

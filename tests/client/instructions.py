@@ -1,0 +1,40 @@
+"""Declarations that only tests have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from asys.isa import Empty, Guide, Instruction, Level, Risk
+from asys.protocol.codec import Layout, layout, raw
+from asys.protocol.limits import MAX_DATA
+
+GUIDE: Final = Guide("A test.", "In tests.", "Elsewhere.", "None.", "Nothing.", Risk.NONE)
+
+
+@layout
+class Long(Layout):
+    """One byte more than a standard signed frame carries."""
+
+    body: Annotated[bytes, raw("bytes", 252)]
+
+
+@layout
+class Large(Layout):
+    """Enough to fill buffers."""
+
+    body: Annotated[bytes, raw("bytes", 60_000)]
+
+
+@layout
+class Huge(Layout):
+    """One byte more than any frame carries."""
+
+    body: Annotated[bytes, raw("bytes", MAX_DATA + 1)]
+
+
+LONG: Final = Instruction(0x2E, "LONG", request=Long, reply=Empty, level=Level.SIGNED, guide=GUIDE)
+LARGE: Final = Instruction(0x0D, "LARGE", request=Large, reply=Empty, guide=GUIDE)
+HUGE: Final = Instruction(0x0E, "HUGE", request=Huge, reply=Empty, guide=GUIDE)
+SECRET: Final = Instruction(
+    0x6E, "SECRET", request=Empty, reply=Empty, level=Level.ENC_SIGN, guide=GUIDE
+)
