@@ -23,10 +23,12 @@ class ManualHandle:
 class ManualClock:
     """A Clock whose time a test moves; callbacks run inside `advance` and `run_ready`.
 
-    `unix_ns` is the Unix time at the start; it moves along.
+    `unix_ns` is the Unix time at the start; it moves along. `others` is how many seconds everybody
+    else takes before what was asked for with `call_soon` runs.
     """
 
     def __init__(self, start: float = 1000.0, unix_ns: int = 1_700_000_000_000_000_000) -> None:
+        self.others = 0.0
         self._start = start
         self._now = start
         self._unix_ns = unix_ns
@@ -49,11 +51,13 @@ class ManualClock:
 
     def call_soon(self, callback: Callable[[], object]) -> ManualHandle:
         """As Clock.call_soon: runs at the next `run_ready` or `advance`."""
-        return self.call_later(0.0, callback)
+        return self.call_later(self.others, callback)
 
     @property
     def pending(self) -> list[ManualHandle]:
         """What has not run and was not cancelled, next first."""
+        while self._queue and self._queue[0][2].cancelled:
+            heapq.heappop(self._queue)
         return [entry[2] for entry in sorted(self._queue) if not entry[2].cancelled]
 
     def run_ready(self) -> None:
@@ -62,9 +66,15 @@ class ManualClock:
 
     def step(self) -> bool:
         """Runs the one callback that is due first, now at the latest; False when there is none."""
-        while self._queue and self._queue[0][0] <= self._now:
+        pending = self.pending
+        return bool(pending) and pending[0].due <= self._now and self.run_next()
+
+    def run_next(self) -> bool:
+        """Moves time on to the next callback and runs that one; False when there is none."""
+        while self._queue:
             handle = heapq.heappop(self._queue)[2]
             if not handle.cancelled:
+                self._now = max(self._now, handle.due)
                 handle.callback()
                 return True
         return False
@@ -72,11 +82,8 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Moves time on, stopping at each callback that falls due, in order."""
         end = self._now + seconds
-        while True:
-            while self._queue and self._queue[0][2].cancelled:
-                heapq.heappop(self._queue)
-            if not self._queue or self._queue[0][0] > end:
+        while pending := self.pending:
+            if pending[0].due > end:
                 break
-            self._now = max(self._now, self._queue[0][0])
-            self.step()
+            self.run_next()
         self._now = max(self._now, end)

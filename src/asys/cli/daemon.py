@@ -61,14 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="log more")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    pubkey = commands.add_parser(
-        "pubkey", help="print the node's public key, as `asys trust --stdin` reads it"
+    _add_command(
+        commands, "pubkey", "print the node's public key, as `asys trust --stdin` reads it"
     )
-    _add_config_dir(pubkey, argparse.SUPPRESS)
-    agents = commands.add_parser("agents", help="list, add or remove agents")
-    _add_config_dir(agents, argparse.SUPPRESS)
+    agents = _add_command(commands, "agents", "list, add or remove agents")
     actions = agents.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = actions.add_parser("add", help="let an agent in")
+    add = _add_command(actions, "add", "let an agent in")
     add.add_argument("key", metavar="KEY", help="the agent's public key, 64 hex digits")
     add.add_argument("--label", default="", help="a name for it, 1 to 31 of A-Z a-z 0-9 . _ -")
     add.add_argument(
@@ -77,11 +75,17 @@ def _parser() -> argparse.ArgumentParser:
         help="what exists for it: instruction names, hex codes, groups, core, all, with commas "
         "(default: core)",
     )
-    remove = actions.add_parser("remove", help="shut an agent out")
+    remove = _add_command(actions, "remove", "shut an agent out")
     remove.add_argument("who", metavar="KEY|LABEL")
-    listing = actions.add_parser("list", help="show who may connect, and lines that are refused")
-    for sub in (add, remove, listing):
-        _add_config_dir(sub, argparse.SUPPRESS)
+    _add_command(actions, "list", "show who may connect, and lines that are refused")
+    return parser
+
+
+def _add_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=purpose, description=f"{purpose}.".capitalize())
+    _add_config_dir(parser, argparse.SUPPRESS)
     return parser
 
 
@@ -117,7 +121,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         from asys.cli import daemon_commands as commands
-    except ImportError as error:
+
+        return commands.execute(arguments)
+    except ImportError as error:  # some modules are imported only where they are of use
         print(f"asyd: {error.name} is missing; run: pip install 'asys[daemon]'", file=sys.stderr)
         return 1
-    return commands.execute(arguments)

@@ -7,6 +7,7 @@ grants nothing: it is reported with its number, and the others hold.
 from __future__ import annotations
 
 import re
+import reprlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,7 @@ from asys.protocol.limits import KEY_SIZE
 
 LABEL: Final = re.compile(r"[A-Za-z0-9._-]{1,31}")
 _KEY: Final = re.compile(r"[0-9A-Fa-f]{64}")
+_ABOUT: Final = re.compile(r"[^0-9A-Za-z#]*([0-9A-Fa-f]{64})(?![0-9A-Za-z])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ def parse_agents(written: str) -> AgentBook:
     faults: list[tuple[int, str]] = []
     first_lines: dict[bytes, int] = {}
     # Only \n ends a line: other separators that str.splitlines knows could hide a second agent.
-    for number, line in enumerate(written.split("\n"), 1):
-        if not (stripped := line.strip()) or stripped.startswith("#"):
+    for number, whole in enumerate(written.split("\n"), 1):
+        line = whole.removesuffix("\r").strip(" \t")
+        if not line or line.startswith("#"):
             continue
         key = line_key(line)
         if key is not None and key in first_lines:
@@ -76,35 +79,38 @@ def parse_agents(written: str) -> AgentBook:
 
 
 def line_key(line: str) -> bytes | None:
-    """The key that a line is about, even if the rest of the line is bad."""
-    words = line.split()
-    return bytes.fromhex(words[0]) if words and _KEY.fullmatch(words[0]) else None
+    """The key that a line is about, even if the line is bad: what matters is who is meant."""
+    found = _ABOUT.match(line)
+    return bytes.fromhex(found[1]) if found else None
 
 
 def parse_line(line: str, number: int) -> Agent:
-    """One line of the file. BadLine says what is wrong with it."""
-    if not line.isprintable() and not line.strip().replace("\t", " ").isprintable():
+    """One line of the file, without its end. BadLine says what is wrong with it."""
+    # Of all that str.split takes for a blank, only space and tab are left after this.
+    if not line.replace("\t", " ").isprintable():
         raise BadLine("has characters that do not print; remove them")
-    key_word, *rest = line.split()
-    if not _KEY.fullmatch(key_word):
+    words = line.split()
+    if not words or not _KEY.fullmatch(words[0]):
         raise BadLine(f"must begin with a public key of {2 * KEY_SIZE} hex digits")
-    key = bytes.fromhex(key_word)
+    key = bytes.fromhex(words[0])
     if is_low_order(key):
         raise BadLine("the key is of low order: everybody could claim it")
     label = ""
     options: dict[str, str] = {}
-    for word in rest:
+    for word in words[1:]:
         name, equals, value = word.partition("=")
         if equals:
             if name in options:
-                raise BadLine(f"the option {name}= stands twice")
+                raise BadLine(f"the option {_cut(name)} stands twice")
             options[name] = value
         elif options:
-            raise BadLine(f"{word!r} stands behind an option; a label stands right behind the key")
+            raise BadLine(
+                f"{_cut(word)} stands behind an option; a label stands right behind the key"
+            )
         elif label:
-            raise BadLine(f"has a second label {word!r}; an option contains =")
+            raise BadLine(f"has a second label {_cut(word)}; an option contains =")
         elif not LABEL.fullmatch(word):
-            raise BadLine(f"the label {word!r} is not 1 to 31 of A-Z a-z 0-9 . _ -")
+            raise BadLine(f"the label {_cut(word)} is not 1 to 31 of A-Z a-z 0-9 . _ -")
         else:
             label = word
     return Agent(key, label, _caps(options), number)
@@ -113,10 +119,15 @@ def parse_line(line: str, number: int) -> Agent:
 def _caps(options: dict[str, str]) -> int:
     unknown = sorted(set(options) - {"caps"})
     if unknown:
-        raise BadLine(f"the option {unknown[0]}= is not known to this version; there is caps=")
+        raise BadLine(f"the option {_cut(unknown[0])} is not known to this version; there is caps=")
     if "caps" not in options:
         return CORE
     try:
         return parse_caps(options["caps"])
     except CapabilityError as fault:
         raise BadLine(f"caps=: {fault}") from None
+
+
+def _cut(word: str) -> str:
+    """A word as it may stand in a message: quoted, escaped, and short however long it is."""
+    return reprlib.repr(word)

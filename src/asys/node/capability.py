@@ -6,6 +6,8 @@ codes, group names, `core` and `all`.
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -31,6 +33,7 @@ def words(lit: int, page: int = 0) -> tuple[int, int]:
 
 
 _REKEY: Final = 0x13
+_CODE: Final = re.compile(r"[0-9A-Fa-f]{2}")
 
 CORE: Final = bits([0x00, 0x01, 0x02, 0x03, 0x11, _REKEY])
 """What an agent gets that the file grants nothing: the Core ISA, TASK_QUERY and REKEY."""
@@ -62,24 +65,28 @@ def parse_caps(written: str) -> int:
 def _parse_word(word: str) -> int:
     if word in SETS:
         return SETS[word]
-    instruction = REGISTRY.named(word)
+    # Upper case of some letters beyond ASCII is an ASCII letter.
+    instruction = REGISTRY.named(word) if word.isascii() else None
     if instruction is not None:
         return 1 << instruction.code
-    if len(word) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in word):
+    if _CODE.fullmatch(word):
         return 1 << int(word, 16)
     known = ", ".join([*SETS, *(one.name for one in REGISTRY)])
-    raise CapabilityError(f"{word!r} is no instruction, hex code or set; there are {known}")
+    raise CapabilityError(
+        f"{reprlib.repr(word)} is no instruction, hex code or set; there are {known}"
+    )
 
 
 def describe(lit: int) -> str:
-    """A map in words, the shortest list that parse_caps reads as the same map."""
+    """A map in words: a short list that parse_caps reads as the same map; '' when it is dark."""
     parts = []
-    for name in ("all", "core"):
-        if lit & SETS[name] == SETS[name]:
+    left = lit
+    for name in ("all", *SETS):
+        if left & SETS[name] and lit & SETS[name] == SETS[name]:
             parts.append(name)
-            lit &= ~SETS[name]
+            left &= ~SETS[name]
     for code in range(256):
-        if lit >> code & 1:
+        if left >> code & 1:
             instruction = REGISTRY.get(code)
             parts.append(instruction.name if instruction else f"{code:02X}")
     return ",".join(parts)

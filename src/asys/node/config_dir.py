@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from asys.node.agents import AgentBook, parse_agents
-from asys.node.files import ConfigError, require_private, write_atomically
+from asys.node.files import (
+    ConfigError,
+    is_there,
+    locked,
+    quoted,
+    read_private,
+    require_private,
+    write_atomically,
+)
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import KEY_SIZE
 
@@ -21,21 +29,31 @@ MAX_AGENTS_FILE: Final = 16 << 20
 
 
 def default_config_dir() -> Path:
-    """/etc/asyd as root, else asyd in the user's config home."""
+    """/etc/asyd as root, else asyd in the user's config home. ConfigError when there is none."""
     if os.geteuid() == 0:
         return Path("/etc/asyd")
     home = os.environ.get("XDG_CONFIG_HOME")
-    return (Path(home) if home else Path.home() / ".config") / "asyd"
+    try:
+        return (Path(home) if home else Path.home() / ".config") / "asyd"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"uid {os.geteuid()} has no home directory; name a directory with --config-dir"
+        ) from error
 
 
 class ConfigDir:
     """A config directory whose permissions have been checked."""
 
-    def __init__(self, path: Path) -> None:
-        """Makes the directory if it is not there. ConfigError when others may look into it."""
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        """Makes the directory if it is not there and `make`. ConfigError when it is not to be had,
+        or when others may look into it.
+        """
         self.path = path
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if make:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not path.is_dir():
+                raise ConfigError(f"{path} is no directory; name the node's with --config-dir")
         except OSError as error:
             raise ConfigError(
                 f"{path}: {error.strerror}; name another directory with --config-dir"
@@ -62,58 +80,59 @@ class ConfigDir:
 
         ConfigError for a key file that is damaged or that others can read: it is never replaced.
         """
-        if not self.key_path.exists():
-            return self._make_key()
-        require_private(self.key_path, forbidden=0o077, mend="600")
-        try:
-            raw = self.key_path.read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{self.key_path}: {error.strerror}") from error
-        if len(raw) != KEY_SIZE:
+        if not is_there(self.key_path):
+            self._make_key()
+        raw = read_private(self.key_path, forbidden=0o077, mend="600", limit=KEY_SIZE)
+        if len(raw) != KEY_SIZE or not any(raw):
+            fault = (
+                "has nothing but zeros"
+                if len(raw) == KEY_SIZE
+                else f"has {self.key_path.stat().st_size} bytes, not {KEY_SIZE}"
+            )
             raise ConfigError(
-                f"{self.key_path} has {len(raw)} bytes, not {KEY_SIZE}: it is damaged. Restore it "
-                "from a backup, or move it away to get a new key (every agent must then trust it "
-                "anew)"
+                f"{self.key_path} {fault}: it is damaged. Restore it from a backup, or move it "
+                "away to get a new key (every agent must then trust it anew)"
             )
         key = PrivateKey(raw)
         self._check_public(key)
         return key
 
-    def _make_key(self) -> PrivateKey:
-        key = PrivateKey.generate()
+    def _make_key(self) -> None:
         try:
-            write_atomically(self.key_path, key.raw(), 0o600)
-            write_atomically(self.public_path, key.public, 0o644)
+            with locked(self.path):
+                if not is_there(self.key_path):  # another process may just have made it
+                    write_atomically(self.key_path, PrivateKey.generate().raw(), 0o600)
         except OSError as error:
             raise ConfigError(f"{self.path}: no key could be made: {error.strerror}") from error
-        return key
 
     def _check_public(self, key: PrivateKey) -> None:
         """The public file is only a copy for people and tools; it must not tell another key."""
         try:
-            if not self.public_path.exists():
+            try:
+                shown = self.public_path.read_bytes()
+            except FileNotFoundError:
                 write_atomically(self.public_path, key.public, 0o644)
-            elif self.public_path.read_bytes() != key.public:
-                raise ConfigError(
-                    f"{self.public_path} is not the public key of {self.key_path}; if the private "
-                    f"key is the right one, run: rm {self.public_path}"
-                )
+                return
         except OSError as error:
             raise ConfigError(f"{self.public_path}: {error.strerror}") from error
+        if shown != key.public:
+            raise ConfigError(
+                f"{self.public_path} is not the public key of {self.key_path}; if the private "
+                f"key is the right one, run: rm {quoted(self.public_path)}"
+            )
 
-    def load_agents(self) -> AgentBook:
-        """The agents of the file; none when there is no file.
+    def read_agents(self) -> bytes:
+        """The bytes of `authorized_agents`; none when there is no file.
 
         ConfigError when it cannot be read or others may write to it.
         """
-        if not self.agents_path.exists():
-            return AgentBook()
-        require_private(self.agents_path, forbidden=0o022, mend="600")
-        try:
-            with self.agents_path.open("rb") as file:
-                data = file.read(MAX_AGENTS_FILE + 1)
-        except OSError as error:
-            raise ConfigError(f"{self.agents_path}: {error.strerror}") from error
+        if not is_there(self.agents_path):
+            return b""
+        data = read_private(self.agents_path, forbidden=0o022, mend="600", limit=MAX_AGENTS_FILE)
         if len(data) > MAX_AGENTS_FILE:
             raise ConfigError(f"{self.agents_path} is larger than {MAX_AGENTS_FILE} bytes")
-        return parse_agents(data.decode("utf-8", "replace"))
+        return data
+
+    def load_agents(self) -> AgentBook:
+        """The agents of the file. ConfigError as read_agents."""
+        return parse_agents(self.read_agents().decode("utf-8", "replace"))

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
 from asys import __version__
 from asys.node.clock import LoopClock
 from asys.node.config_dir import ConfigDir
-from asys.node.files import ConfigError
+from asys.node.files import ConfigError, quoted
 from asys.node.listen import Address, listen
 from asys.node.logs import set_up
 from asys.node.platform import choose_platform
@@ -29,6 +32,12 @@ except ImportError:  # it is not to be had everywhere; asyncio's own loop serves
     uvloop: ModuleType | None = None  # type: ignore[no-redef]
 
 _log = logging.getLogger("asyd")
+
+SPARE_FILES: Final = 64
+"""File descriptors that asyd needs beside one for each connection."""
+
+REPORTED_LINES: Final = 100
+"""Bad lines of `authorized_agents` that are logged one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +54,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Serves until SIGTERM or SIGINT. ConfigError or ListenError when it cannot start."""
+    _fill_standard_files()
     config = ConfigDir(options.config_dir)
     handler = set_up(debug=options.debug)
     try:
@@ -53,6 +63,15 @@ def run(options: Options) -> None:
             runner.run(_serve(config, options))
     finally:
         handler.close()
+
+
+def _fill_standard_files() -> None:
+    """Where 0, 1 or 2 is closed, a connection would get the number; libuv aborts at such a one."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 async def _serve(config: ConfigDir, options: Options) -> None:
@@ -66,29 +85,52 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         limits=options.limits,
     )
     report_agents(config, node)
+    make_room(options.limits)
     servers = []
+    listening: list[Address] = []
     try:
-        listening = []
+        end = _handle_signals(config, node)
         for address in options.addresses:
             server, actual = await listen(lambda: Session(node), address)
             servers.append(server)
             listening.append(actual)
-        end = _handle_signals(config, node)
         services = node.services.name if node.services is not None else "no service manager"
         for address in listening:
             _log.info("asyd %s listens on %s", __version__, address)
         _log.info("platform %s, %s", platform.name, services)
+        gc.collect()
+        gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         _say_ready(listening[0], node)
         await end.wait()
         _log.info("ending")
     finally:
+        for address in listening:
+            if address.path:  # while the socket is still ours; then it may be a successor's
+                with contextlib.suppress(OSError):
+                    os.unlink(address.path)
         for server in servers:
             server.close()
         await node.close()
-        for address in options.addresses:
-            if address.path:
-                with contextlib.suppress(OSError):
-                    os.unlink(address.path)
+
+
+def make_room(limits: Limits) -> None:
+    """Raises the soft limit of file descriptors, as far as the hard one lets it."""
+    needed = limits.sessions + limits.handshakes + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    room = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    with contextlib.suppress(ValueError):  # a system may have a bound that is not in the limits
+        resource.setrlimit(resource.RLIMIT_NOFILE, (room, hard))
+    room, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if room < needed:
+        _log.warning(
+            "the system allows %d open files; %d are needed for %d sessions, so raise the limit "
+            "(LimitNOFILE= in a systemd unit) or lower --max-sessions",
+            room,
+            needed,
+            limits.sessions,
+        )
 
 
 def _handle_signals(config: ConfigDir, node: Node) -> asyncio.Event:
@@ -114,27 +156,38 @@ def reload(config: ConfigDir, node: Node) -> None:
 
 def report_agents(config: ConfigDir, node: Node) -> None:
     """Says how many agents there are, and which lines grant nothing."""
-    for number, fault in node.book.faults:
+    faults = node.book.faults
+    for number, fault in faults[:REPORTED_LINES]:
         _log.warning("%s line %d grants nothing: %s", config.agents_path, number, fault)
+    if len(faults) > REPORTED_LINES:
+        _log.warning(
+            "%d more lines grant nothing; see: asyd agents list", len(faults) - REPORTED_LINES
+        )
     _log.info("%d agents in %s", len(node.book.agents), config.agents_path)
     if not node.book.agents:
-        _log.warning("nobody can connect; add an agent with: asyd agents add KEY")
+        _log.warning(
+            "nobody can connect; add an agent with: asyd agents add KEY --config-dir %s",
+            quoted(config.path),
+        )
 
 
 def _say_ready(address: Address, node: Node) -> None:
     """One line on stdout for whoever started asyd, and a word to systemd."""
-    with contextlib.suppress(OSError, ValueError):  # whoever closed stdout does not wait for it
-        print(f"READY {address} {node.key.public.hex()}", flush=True)
+    line = f"READY {address} {node.key.public.hex()}\n".encode("utf-8", "surrogateescape")
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError):  # whoever closed it does not wait for the line
+            os.write(sys.stdout.fileno(), line)
     notify = os.environ.get("NOTIFY_SOCKET")
     if not notify:
         return
     name = "\0" + notify[1:] if notify.startswith("@") else notify
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            sock.setblocking(False)
             sock.connect(name)
             sock.sendall(b"READY=1")
     except OSError as error:
-        _log.warning("systemd was not told that asyd is ready: %s", error.strerror)
+        _log.warning("systemd was not told that asyd is ready: %s", error.strerror or error)
 
 
 if sys.platform == "win32":

@@ -29,7 +29,7 @@ _log = logging.getLogger("asyd.dispatch")
 Answer: TypeAlias = bytes | Coroutine[Any, Any, bytes]
 """A response, payload || SW; or the coroutine that will give it."""
 
-Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "Layout | None"] | None
+Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "bytes | Layout | None"] | None
 """What a handler gives: a layout, nothing, a coroutine of these, or a whole response as bytes."""
 
 Handler: TypeAlias = Callable[["Session", Any], Reply]
@@ -127,17 +127,23 @@ def _gate(instruction: AnyInstruction, handler: Handler) -> Entry:
             return SW.WRONG_LENGTH.wire
         try:
             if ignores_payload:
-                reply = handler(session, _EMPTY)
+                request: Layout = _EMPTY
             else:
                 payload = frame.data[SEQ_SIZE:] if sec else frame.data
-                reply = handler(session, parse(frame.p1, frame.p2, payload))
+                request = parse(frame.p1, frame.p2, payload)
+        except WrongSize:
+            return SW.WRONG_LENGTH.wire
+        except BadValue:
+            return SW.INVALID_PAYLOAD.wire
+        try:
+            reply = handler(session, request)
+            if type(reply) is bytes:
+                return reply
+            if not iscoroutine(reply):
+                return _pack(reply)
         except Exception as error:
             return _failure(session, instruction, error)
-        if type(reply) is bytes:
-            return reply
-        if iscoroutine(reply):
-            return _later(session, instruction, reply)
-        return _pack(reply)
+        return _later(session, instruction, reply)
 
     return gate
 
@@ -158,16 +164,15 @@ async def _later(
 
 def _failure(session: Session, instruction: AnyInstruction, error: Exception) -> bytes:
     """The status word for what went wrong; what nobody foresaw is logged with its traceback."""
-    if isinstance(error, WrongSize):
-        return SW.WRONG_LENGTH.wire
-    if isinstance(error, BadValue):
-        return SW.INVALID_PAYLOAD.wire
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and error.errno is not None:
         error = translate(error, instruction.name)
     if isinstance(error, (Refused, PlatformError)):
         _log.info("%s %s for %s: %s", error.sw, instruction.name, session.name, error)
         return error.sw.wire
+    sw = SW.NODE_UNKNOWN_ERROR
     if isinstance(error, MemoryError):
-        return SW.NODE_OUT_OF_MEMORY.wire
-    _log.error("%s for %s failed", instruction.name, session.name, exc_info=error)
-    return SW.NODE_UNKNOWN_ERROR.wire
+        sw = SW.NODE_OUT_OF_MEMORY
+    elif isinstance(error, TimeoutError):
+        sw = SW.NODE_TIMED_OUT
+    _log.error("%s %s for %s failed", sw, instruction.name, session.name, exc_info=error)
+    return sw.wire

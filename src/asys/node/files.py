@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import shlex
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -34,8 +37,30 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
         os.close(directory)
 
 
+@contextlib.contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Waits until no other process holds `directory` locked, then holds it. OSError."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something of that name, be it a link that leads nowhere. ConfigError."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    return True
+
+
 def require_private(path: Path, *, forbidden: int, mend: str) -> os.stat_result:
-    """The stat of `path`. ConfigError when another user could read or change it.
+    """The stat of `path`, links followed. ConfigError when another user could read or change it.
 
     `forbidden` are the permission bits that must be clear, `mend` the mode that chmod should set.
     """
@@ -45,11 +70,29 @@ def require_private(path: Path, *, forbidden: int, mend: str) -> os.stat_result:
         raise ConfigError(f"{path}: {error.strerror}") from error
     if info.st_uid not in (os.geteuid(), 0):
         raise ConfigError(
-            f"{path} belongs to another user (uid {info.st_uid}); run: chown {os.geteuid()} {path}"
+            f"{path} belongs to another user (uid {info.st_uid}); run: "
+            f"chown {os.geteuid()} {quoted(path)}"
         )
     if stat.S_IMODE(info.st_mode) & forbidden:
         raise ConfigError(
             f"{path} has the permissions {stat.S_IMODE(info.st_mode):04o}, which let others in; "
-            f"run: chmod {mend} {path}"
+            f"run: chmod {mend} {quoted(path)}"
         )
     return info
+
+
+def read_private(path: Path, *, forbidden: int, mend: str, limit: int) -> bytes:
+    """What is in a regular file, cut behind `limit` + 1 bytes. ConfigError as require_private."""
+    info = require_private(path, forbidden=forbidden, mend=mend)
+    if not stat.S_ISREG(info.st_mode):  # reading a pipe would wait for ever
+        raise ConfigError(f"{path} is no regular file; move it away")
+    try:
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def quoted(path: Path) -> str:
+    """A path as a shell reads it, for commands in messages."""
+    return shlex.quote(str(path))

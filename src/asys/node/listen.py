@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import os
+import re
 import socket
 import stat
 from collections.abc import Callable
@@ -15,6 +16,9 @@ from typing import Final
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds until asyd takes them."""
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_BRACKETED: Final = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
 
 
 class ListenError(Exception):
@@ -42,24 +46,24 @@ def parse_address(written: str, port: int) -> Address:
         if not path:
             raise ListenError("--listen unix: needs a path behind the colon")
         return Address("", 0, path)
-    host, own_port = written, port
-    if written.startswith("["):
-        host, _, rest = written[1:].partition("]")
-        own_port = _port(rest[1:], written) if rest.startswith(":") else port
+    host, digits = written, None
+    if bracketed := _BRACKETED.fullmatch(written):
+        host, digits = bracketed.groups()
     elif written.count(":") == 1:
-        host, _, digits = written.partition(":")
-        own_port = _port(digits, written)
-    host = "127.0.0.1" if host == "localhost" else host
+        host, digits = written.split(":")
     try:
-        return Address(str(ipaddress.ip_address(host)), own_port)
+        ip = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+        if bracketed and ip.version != 6:
+            raise ValueError("brackets are for IPv6")
     except ValueError:
         raise ListenError(
             f"--listen {written}: not an IPv4 or IPv6 address, nor unix:PATH"
         ) from None
+    return Address(str(ip), port if digits is None else _port(digits, written))
 
 
 def _port(digits: str, written: str) -> int:
-    if not digits.isdigit() or int(digits) > 0xFFFF:
+    if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
         raise ListenError(f"--listen {written}: the port is 0 to 65535")
     return int(digits)
 
@@ -82,7 +86,9 @@ async def listen(
             factory, address.host, address.port, backlog=BACKLOG, reuse_address=True
         )
     except OSError as error:
-        raise ListenError(f"cannot listen on {address}: {error.strerror or error}") from error
+        # The event loops each have words of their own for it.
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise ListenError(f"cannot listen on {address}: {reason}") from error
     return server, Address(address.host, server.sockets[0].getsockname()[1])
 
 
@@ -95,12 +101,15 @@ def _clear_stale(path: Path) -> None:
     if not stat.S_ISSOCK(mode):
         raise ListenError(f"cannot listen on unix:{path}: there is a file that is no socket")
     probe = socket.socket(socket.AF_UNIX)
+    probe.setblocking(False)
     try:
         probe.connect(str(path))
     except ConnectionRefusedError:
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-    else:
-        raise ListenError(f"cannot listen on unix:{path}: another process listens there")
+        return
+    except BlockingIOError:
+        pass  # somebody listens, and is behind with accepting
     finally:
         probe.close()
+    raise ListenError(f"cannot listen on unix:{path}: another process listens there")

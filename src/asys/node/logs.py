@@ -6,70 +6,128 @@ of their own; when the queue is full they are dropped, and counted.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import logging
+import os
 import queue
+import select
 import sys
 import threading
-from typing import Final, TextIO
+from typing import Final
 
 QUEUE_LINES: Final = 1000
 """Lines that wait for a slow reader before new ones are dropped."""
 
+LINE_CHARACTERS: Final = 8000
+"""Characters of a line, a traceback for example, that are kept."""
+
 DRAIN_SECONDS: Final = 1.0
 """How long the end of the daemon waits for the last lines to be read."""
+
+_escape: Final = codecs.getencoder("unicode_escape")
+"""Found now: later there may be no file descriptor left to load a codec with."""
 
 
 def clean(text: str, limit: int = 120) -> str:
     """Text from a peer as it may stand in a log: printable ASCII, one line, bounded."""
     cut = text if len(text) <= limit else text[:limit] + "..."
-    return cut.encode("unicode_escape").decode("ascii")
+    return _escape(cut)[0].decode("ascii")
 
 
 class QueueHandler(logging.Handler):
-    """Hands formatted lines to a writer thread; never blocks, never raises."""
+    """Hands formatted lines to a writer thread; never blocks, never raises.
 
-    def __init__(self, stream: TextIO, size: int = QUEUE_LINES) -> None:
+    It writes to a file descriptor and not to a stream: a stream that a thread is blocked in would
+    be a fatal error at the end of the process, when Python flushes it.
+    """
+
+    def __init__(self, fd: int, size: int = QUEUE_LINES) -> None:
         super().__init__()
-        self._stream = stream
+        self._fd = fd
         self._queue: queue.Queue[str | None] = queue.Queue(size)
+        self._ending = False
         self.dropped = 0
-        self._thread = threading.Thread(target=self._write, name="asyd-log", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="asyd-log", daemon=True)
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queues one line; counts it instead when the queue is full."""
-        line = self.format(record).replace("\n", " | ")
         try:
+            line = _one_line(self.format(record))
+        except Exception as error:
+            line = f"an event of {record.name} could not be put in words: {type(error).__name__}"
+        try:
+            if self._ending:
+                raise queue.Full
             if self.dropped:
-                self._queue.put_nowait(f"(dropped {self.dropped} lines that nobody read)")
+                self._queue.put_nowait(self._gap())
                 self.dropped = 0
             self._queue.put_nowait(line)
         except queue.Full:
             self.dropped += 1
 
-    def _write(self) -> None:
+    def _gap(self) -> str:
+        return f"(dropped {self.dropped} lines that nobody read)"
+
+    def _run(self) -> None:
         while (line := self._queue.get()) is not None:
-            try:
-                self._stream.write(line + "\n")
-                if self._queue.empty():
-                    self._stream.flush()
-            except (OSError, ValueError):
-                self.dropped += 1  # stderr is closed or broken: there is nobody to tell
+            self._write(line)
+            if self._queue.empty():
+                self._write_gap()
+                if self._ending:
+                    return
+        self._write_gap()
+
+    def _write_gap(self) -> None:
+        """Tells what was dropped as soon as somebody reads again."""
+        self.acquire()
+        try:
+            gap = self._gap() if self.dropped else ""
+            self.dropped = 0
+        finally:
+            self.release()
+        if gap:
+            self._write(gap)
+
+    def _write(self, line: str) -> None:
+        data = f"{line}\n".encode("utf-8", "backslashreplace")
+        try:
+            while data:
+                try:
+                    data = data[os.write(self._fd, data) :]
+                except BlockingIOError:  # whoever shares stderr made it so
+                    poll = select.poll()
+                    poll.register(self._fd, select.POLLOUT)
+                    poll.poll()
+        except OSError:
+            return  # stderr is closed or broken: there is nobody to tell
 
     def close(self) -> None:
         """Writes what is queued, for at most DRAIN_SECONDS: a blocked reader is left behind."""
-        try:
-            self._queue.put(None, timeout=DRAIN_SECONDS)
-        except queue.Full:
-            self.dropped += 1
-        else:
-            self._thread.join(DRAIN_SECONDS)
+        if not self._ending:
+            self._ending = True
+            with contextlib.suppress(queue.Full):
+                self._queue.put(None, timeout=DRAIN_SECONDS)
+                self._thread.join(DRAIN_SECONDS)
         super().close()
 
 
-def set_up(*, debug: bool, stream: TextIO | None = None) -> QueueHandler:
-    """Sends the daemon's log to `stream` (stderr). Returns the handler, to be closed at the end."""
-    handler = QueueHandler(stream or sys.stderr)
+def _one_line(text: str) -> str:
+    """Text with nothing in it that ends a line or moves a terminal's cursor."""
+    line = text.replace("\n", " | ")
+    if len(line) > LINE_CHARACTERS:
+        line = f"{line[:LINE_CHARACTERS]}..."
+    if line.isprintable():
+        return line
+    return "".join(one if one.isprintable() else clean(one) for one in line)
+
+
+def set_up(*, debug: bool, fd: int | None = None) -> QueueHandler:
+    """Sends the daemon's log to `fd` (stderr). Returns the handler, to be closed at the end."""
+    if fd is None:
+        fd = sys.stderr.fileno() if sys.stderr is not None else -1
+    handler = QueueHandler(fd)
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     )
@@ -77,6 +135,7 @@ def set_up(*, debug: bool, stream: TextIO | None = None) -> QueueHandler:
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
     return handler
 
 
@@ -92,10 +151,12 @@ class Throttled:
 
     def log(self, kind: str, detail: str, now: float) -> None:
         """`kind` is one of a fixed few; `now` a monotonic clock's seconds."""
-        last, skipped = self._kinds.get(kind, (-1.0, 0))
-        if last >= 0 and now - last < 1:
-            self._kinds[kind] = (last, skipped + 1)
-            return
+        skipped = 0
+        if kind in self._kinds:
+            last, skipped = self._kinds[kind]
+            if now - last < 1:
+                self._kinds[kind] = (last, skipped + 1)
+                return
         self._kinds[kind] = (now, 0)
         more = f" ({skipped} more like it)" if skipped else ""
         self._logger.info("%s %s%s", kind, detail, more)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
-from asys.node.platform.base import Platform, ProcessHandle
+from asys.node.platform.base import Platform
 
 
 class Protection:
-    """PID 1, asyd, its ancestors, and what the platform itself protects."""
+    """PID 1, asyd and its ancestors, known by number. A ProcessHandle knows what else there is.
+
+    An orphan passes to an ancestor that it already has, or to PID 1. So nobody becomes an ancestor
+    later, and the family as it was once covers all of it.
+    """
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
@@ -24,7 +28,3 @@ class Protection:
             self._parent = parent
             self._family = self._platform.ancestors()
         return "asyd or an ancestor of it" if pid in self._family else ""
-
-    def refusal(self, process: ProcessHandle) -> str:
-        """Why nobody may touch this process, or ''."""
-        return self.pid_refusal(process.pid) or process.refusal()

@@ -18,7 +18,7 @@ from asys.node.clock import Clock
 from asys.node.dispatch import Dispatcher
 from asys.node.grant import Grant
 from asys.node.logs import Throttled
-from asys.node.platform.base import MachineFacts, Platform, ServiceManager
+from asys.node.platform.base import MachineFacts, Platform, PlatformError, ServiceManager
 from asys.node.protection import Protection
 from asys.node.sampler import Sampler
 from asys.node.session import Session
@@ -47,6 +47,10 @@ class Limits:
 
 class Node:
     """State that outlives a session. Owned by one event loop."""
+
+    platform: Platform
+    clock: Clock
+    services: ServiceManager | None
 
     def __init__(
         self,
@@ -107,10 +111,17 @@ class Node:
         self._per_key[agent_key] += 1
         now = self.clock.now()
         if now - self._facts_at > FACTS_SECONDS:
-            self._facts = self.platform.facts()
-            self._facts_at = now
+            self._read_facts(now)
         self.sampler.wake()
         return None
+
+    def _read_facts(self, now: float) -> None:
+        """Looks at the machine again; where that fails, what was known stays."""
+        self._facts_at = now
+        try:
+            self._facts = self.platform.facts()
+        except PlatformError as error:
+            _log.warning("SYS_CAPS says what it said before: %s", error)
 
     def leave(self, session: Session) -> None:
         """Frees what a session held: its id, its place, its task handles."""

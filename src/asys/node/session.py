@@ -39,8 +39,6 @@ MAGIC_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 5.0
 FRAME_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 60.0
-SHORTEST_FRAME: Final = 6
-"""Bytes of the shortest frame: with fewer there is nothing to go on with."""
 
 LINGER_SECONDS: Final = 1.0
 """How long a refused agent has to read the last answer before the connection is cut."""
@@ -53,7 +51,6 @@ class Session(asyncio.Protocol):
         "_begun",
         "_channel",
         "_clock",
-        "_eof",
         "_held",
         "_last_frame",
         "_link",
@@ -90,7 +87,6 @@ class Session(asyncio.Protocol):
         self._opened = False
         self._held = 0  # reasons not to go on: a waiting instruction, a reader who does not read
         self._reading = True
-        self._eof = False
         self._peer = ""
         self._started = self._last_frame = self._clock.now()
         self._begun: float | None = None
@@ -108,7 +104,10 @@ class Session(asyncio.Protocol):
         """Takes the connection in, or refuses it at once when there is no room."""
         self._transport = cast(asyncio.Transport, transport)
         peer = transport.get_extra_info("peername")
-        self._peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else "unix"
+        if isinstance(peer, tuple):
+            self._peer = f"{peer[0]}:{peer[1]}"
+        else:
+            self._peer = "unix" if peer is not None else "gone"
         if not self.node.admit(self):
             self._drop("no room for another connection", expected=True)
             return
@@ -134,11 +133,6 @@ class Session(asyncio.Protocol):
         self._transport.write(self._link.data_to_send())
         if self._link.state is LinkState.OPEN:
             self._open()
-
-    def eof_received(self) -> bool:
-        """True keeps the write side open while requests that arrived are still being answered."""
-        self._eof = True
-        return not self.closed and self._opened and bool(self._held or self._messages)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
@@ -190,16 +184,13 @@ class Session(asyncio.Protocol):
     def _finish(self) -> None:
         """Lets the last answer arrive, then ends: an agent must be able to read why."""
         self._leave()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._started = self._clock.now()
-            self._disarm()
-            self._arm(self._started + LINGER_SECONDS)
-            if not self._reading:
-                self._reading = True
-                self._transport.resume_reading()
-        else:
-            self._transport.close()
+        self._transport.write_eof()
+        self._started = self._clock.now()
+        self._disarm()
+        self._arm(self._started + LINGER_SECONDS)
+        if not self._reading:
+            self._reading = True
+            self._transport.resume_reading()
 
     def _drop(self, reason: str, *, expected: bool = False) -> None:
         """Ends the connection without a word; before the handshake that is all a peer gets."""
@@ -263,7 +254,7 @@ class Session(asyncio.Protocol):
                 answers.append(refused.wire)
             if answers:
                 self._transport.write(self._channel.seal(answers))
-            if not messages and self._channel.buffered:
+            if not messages and waiting is None and self._channel.buffered:
                 messages.extend(self._channel.receive(TURN))  # more, or half a record, or a bad one
         except LinkError as error:
             self._drop(str(error))
@@ -272,9 +263,9 @@ class Session(asyncio.Protocol):
             _log.info("closed %s %s: answered %s", self.name, self._peer, refused)
             self._finish()
         else:
-            self._after_turn(bool(answers), waiting)
+            self._after_turn(len(answers), waiting)
 
-    def _after_turn(self, answered: bool, waiting: Coroutine[Any, Any, bytes] | None) -> None:
+    def _after_turn(self, answered: int, waiting: Coroutine[Any, Any, bytes] | None) -> None:
         """Sees to what is left: an instruction that waits, requests beyond TURN, half a frame."""
         now = self._clock.now()
         if answered:
@@ -282,7 +273,7 @@ class Session(asyncio.Protocol):
         if waiting is not None:
             self._held += 1
             self.node.spawn(self._answer_later(waiting))
-        elif self._messages or self._parser.pending >= SHORTEST_FRAME:
+        elif self._messages or (answered == TURN and self._parser.pending):
             self._held += 1
             self._clock.call_soon(self._release)
         if self._held:
@@ -297,8 +288,6 @@ class Session(asyncio.Protocol):
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
-        if self._eof:
-            self._transport.close()
 
     async def _answer_later(self, waiting: Coroutine[Any, Any, bytes]) -> None:
         answer = await waiting
@@ -314,7 +303,10 @@ class Session(asyncio.Protocol):
             self._turn()
 
     def _pause(self) -> None:
-        """Leaves further requests in the kernel, where they hold up their sender alone."""
+        """Leaves further requests in the kernel, where they hold up their sender alone.
+
+        And the end of them: when it is read, every answer is with the transport, which may close.
+        """
         if self._reading and not self.closed:
             self._reading = False
             self._transport.pause_reading()

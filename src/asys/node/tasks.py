@@ -34,9 +34,9 @@ class Task:
         self.status = TaskStatus.PENDING
         self.timed_out = False
 
-    def finish(self, status: TaskStatus) -> None:
-        """Sets how it ended. Too late after the timeout: what an agent may have seen, stays."""
-        if self.status is TaskStatus.PENDING:
+    def finish(self, status: TaskStatus, now: float) -> None:
+        """Sets how it ended. Too late after the timeout, whether or not anybody asked since."""
+        if self.status is TaskStatus.PENDING and now - self.created < TASK_TIMEOUT:
             self.status = status
 
     def __repr__(self) -> str:
@@ -88,7 +88,8 @@ class TaskTable:
 
     def discard(self, task: Task) -> None:
         """Takes back a task whose handle was never given out."""
-        self._tasks.pop(task.handle, None)
+        if self._tasks.get(task.handle) is task:
+            del self._tasks[task.handle]
 
     def close_session(self, session: int) -> None:
         """Frees every handle of a session that has ended; the operations go on."""

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from asys.isa import PROC_THROTTLE, SVC_RESTART, TaskHandle, TaskStatus, ThrottleAction
 from asys.isa.process import Restart, Throttle
 from asys.node.dispatch import Refused, handles
-from asys.node.platform.base import NoSuchTarget, PlatformError, RestartJob
+from asys.node.platform.base import NoSuchTarget, RestartJob
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
+    from asys.node.clock import Clock
     from asys.node.session import Session
     from asys.node.tasks import Task
 
@@ -59,16 +60,17 @@ async def svc_restart(session: Session, request: Restart) -> TaskHandle:
     try:
         job = await services.restart(unit)
     except NoSuchTarget:
-        task.finish(TaskStatus.FAILED)
-    except PlatformError:
+        task.finish(TaskStatus.FAILED, node.clock.now())
+    except BaseException:
         node.tasks.discard(task)
         raise
     else:
-        node.spawn(_follow(task, job))
+        node.spawn(_follow(task, job, node.clock))
     if session.closed:
         node.tasks.discard(task)
     return TaskHandle(task.handle)
 
 
-async def _follow(task: Task, job: RestartJob) -> None:
-    task.finish(await job.wait())
+async def _follow(task: Task, job: RestartJob, clock: Clock) -> None:
+    status = await job.wait()
+    task.finish(status, clock.now())

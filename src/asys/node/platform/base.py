@@ -64,6 +64,12 @@ def translate(error: OSError, what: str) -> PlatformError:
     return SystemFailure(message, _FAILURES.get(error.errno or 0, SW.NODE_UNKNOWN_ERROR))
 
 
+def node_failure(error: OSError, what: str) -> SystemFailure:
+    """As `translate`, where no target was named that could be missing or forbidden: always 6Fxx."""
+    message = f"{what}: {error.strerror or error}"
+    return SystemFailure(message, _FAILURES.get(error.errno or 0, SW.NODE_IO_ERROR))
+
+
 @dataclass(frozen=True, slots=True)
 class MachineFacts:
     """What SYS_CAPS says of the machine; it changes rarely. Sizes in MB of 2^20 bytes."""
@@ -112,7 +118,8 @@ class ProcessTable(Protocol):
         """One scan: every step reads a process or a few, far below 0.3 ms. At the end, `latest`
         has the snapshot; CPU is over the time since the previous scan's own reading.
 
-        `now` is monotonic, in seconds.
+        `now` is monotonic, in seconds. PlatformError when the table cannot be read; a process that
+        ends meanwhile is no error.
         """
 
     def forget(self) -> None:
@@ -132,12 +139,17 @@ class ProcessHandle(Protocol):
     pid: int
     start: int
     """When it was started, as in TableSnapshot.starts."""
-    uid: int
     parent: int
     zombie: bool
 
+    @property
+    def uid(self) -> int:
+        """Who owns it. PlatformError when it has gone."""
+
     def refusal(self) -> str:
-        """Why nobody may touch it (kernel thread, the journal, the bus, asyd's cgroup), or ''."""
+        """Why nobody may touch it, or '': a kernel thread, the journal, the message bus, a child of
+        asyd, a process of asyd's own cgroup. PlatformError when it has ended meanwhile.
+        """
 
     def suspend(self) -> None:
         """Stops it. PlatformError."""
