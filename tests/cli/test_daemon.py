@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from asys import __version__
+from asys.cli import daemon_commands
 from asys.cli.daemon import main
 from asys.protocol.keys import PrivateKey
 from support.daemon import COMMAND, PATIENCE
 from support.users import plain_user, run_remedy
+
+assert daemon_commands  # read now: where a test gives up root's rights, Python may be out of reach
 
 ASYD = (sys.executable, "-c", COMMAND)
 KEY = PrivateKey(bytes(range(1, 33))).public.hex()

@@ -173,6 +173,23 @@ async def test_while_the_node_works_the_ten_seconds_do_not_count() -> None:
     await rig.close()
 
 
+async def test_nor_do_those_of_the_frame_that_it_works_on() -> None:
+    services = SlowServices()
+    rig = Rig(services=services)
+    agent = rig.connect()
+    request = agent.restart("web")
+    agent.send(request[:10])
+    rig.advance(FRAME_SECONDS - 1)
+    agent.send(request[10:])
+    await rig.settle()
+    rig.advance(FRAME_SECONDS)
+    services.resolving.set()
+    services.restarting.set()
+    await rig.settle()
+    assert [answer[-2:] for answer in agent.responses()] == [OK]
+    await rig.close()
+
+
 async def test_no_timer_is_left_of_a_connection_that_is_gone(rig: Rig) -> None:
     for sent in (b"", MAGIC):
         agent = rig.dial()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -185,7 +186,9 @@ async def test_a_malformed_frame_behind_a_request_that_waits_comes_after_it(rig:
 
 
 @pytest.mark.parametrize("how", ["lost", "closed"])
-async def test_an_answer_that_nobody_waits_for_any_more(how: str) -> None:
+async def test_an_answer_that_nobody_waits_for_any_more(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     services = SlowServices()
     rig = Rig(services=services)
     agent = rig.connect()
@@ -202,6 +205,7 @@ async def test_an_answer_that_nobody_waits_for_any_more(how: str) -> None:
     assert len(rig.node.tasks) == 0
     assert agent.responses() == []
     await rig.close()
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
 
 async def test_the_minute_begins_anew_with_an_answer_that_took_time() -> None:

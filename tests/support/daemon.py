@@ -37,6 +37,9 @@ CORE_AGENT: Final = PrivateKey.generate()
 STRANGER: Final = PrivateKey.generate()
 """One that nobody has authorised."""
 
+LOOPS: Final = {"uvloop": "", "asyncio": "import sys; sys.modules['uvloop'] = None;"}
+"""Preludes that make asyd run on each event loop that it can run on."""
+
 _READY: Final = re.compile(r"READY (\S+) ([0-9a-f]{64})\n")
 _LISTENS: Final = re.compile(r" listens on (\S+)$")
 

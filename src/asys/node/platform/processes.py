@@ -94,7 +94,7 @@ class LinuxProcess:
             raise
 
     def _look(self) -> None:
-        """Reads what it is. Should the PID have passed to another by now, no signal reaches that."""
+        """Reads what it is; should the PID be another's by now, no signal will reach that one."""
         try:
             stat = read_small(f"{PROC}/{self.pid}/stat", STAT_SIZE)
         except OSError as error:
