@@ -18,9 +18,9 @@ import asys
 from asys.isa import Process
 
 HOG = "while True: pass"
-BUSY_PERCENT = 50.0
+BUSY_PERCENT = 20.0
 CALM_PERCENT = 5.0
-STEP_SECONDS = 15.0
+STEP_SECONDS = 30.0
 
 
 class StepFailed(Exception):
@@ -95,7 +95,7 @@ class Agent:
                 await asyncio.sleep(0.1)
 
     async def find_hog(self, node: asys.Node) -> Process:
-        """Observes until one process takes more than half a core for itself."""
+        """Observes until one process takes a good part of a core for itself."""
         async with asyncio.timeout(STEP_SECONDS):
             while True:
                 top = (await node.sys_procs()).top

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 import struct
 from collections.abc import AsyncIterator, Callable
 from typing import TypeAlias
@@ -25,6 +24,7 @@ from support.frames import (
     STATUS,
     WRONG_LENGTH,
     frame,
+    scrambled,
 )
 from support.node_rig import Rig, RigAgent
 from support.services import SlowServices
@@ -51,7 +51,8 @@ async def rig() -> AsyncIterator[Rig]:
 
 def shuffled(count: int) -> list[bytes]:
     """Requests in an order that no mistake could reproduce by chance, the same in every run."""
-    return random.Random(7816).choices(list(KINDS), k=count)  # noqa: S311  not for keys
+    kinds = list(KINDS)
+    return [kinds[byte % len(kinds)] for byte in scrambled(count)]
 
 
 def sizes(requests: list[bytes]) -> list[int]:
@@ -70,8 +71,11 @@ def as_full_messages(agent: RigAgent, requests: list[bytes]) -> None:
 
 def cut_anywhere(agent: RigAgent, requests: list[bytes]) -> None:
     stream = b"".join(requests)
-    cuts = sorted(random.Random(1).sample(range(len(stream)), 3000))  # noqa: S311
-    parts = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True)]
+    parts = []
+    at = 0
+    for byte in scrambled(len(stream), "cuts"):
+        parts.append(stream[at : at + byte])
+        at += byte
     agent.send(*parts)
 
 

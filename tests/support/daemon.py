@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -139,7 +138,7 @@ class Daemon:
         finally:
             self.kill()
         assert status == 0, f"asyd ended with status {status}; its log: {self.log}"
-        assert not self.faults, f"asyd logged faults: {self.faults}"
+        assert not self.faults, "asyd logged faults:\n" + "\n".join(self.log)
 
     @property
     def faults(self) -> list[str]:
@@ -229,8 +228,7 @@ def _address(written: str) -> Address:
 
 def _line(pipe: IO[str]) -> str:
     """The next line, or what there is of it when the process ends or the time is over."""
-    end = time.monotonic() + PATIENCE
-    ready, _, _ = select.select([pipe], [], [], max(0.0, end - time.monotonic()))
+    ready, _, _ = select.select([pipe], [], [], PATIENCE)
     return pipe.readline() if ready else ""
 
 

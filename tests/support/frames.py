@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from typing import Final
 
@@ -47,6 +48,11 @@ def header(ins: int, p1: int, p2: int, length: int, cla: int) -> bytes:
 def pid_payload(pid: int) -> bytes:
     """What PROC_THROTTLE is about."""
     return pid.to_bytes(4, "big")
+
+
+def scrambled(size: int, seed: str = "") -> bytes:
+    """Bytes without any order in them, the same in every run."""
+    return hashlib.shake_128(seed.encode()).digest(size)
 
 
 class Frames:

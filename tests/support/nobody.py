@@ -11,6 +11,9 @@ from typing import Final
 from support.users import NOBODY
 
 _USER: Final = ("--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups")
+_ENVIRONMENT: Final = ("env", "-u", "COVERAGE_PROCESS_CONFIG", "-u", "COVERAGE_PROCESS_START")
+"""Coverage would be written where nobody may not write."""
+
 _READS_ALL: Final = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_search")
 
 
@@ -23,9 +26,9 @@ def as_nobody() -> tuple[str, ...]:
     """
     if os.geteuid() != 0:
         return ()
-    plain = ("setpriv", *_USER)
+    plain = (*_ENVIRONMENT, "setpriv", *_USER)
     again = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import uvloop'])"
     probe = (sys.executable, "-c", f"import asys.node.daemon; {again}.check_returncode()")
     if subprocess.run((*plain, *probe), capture_output=True, check=False).returncode == 0:
         return plain
-    return ("setpriv", *_USER, *_READS_ALL)
+    return (*plain, *_READS_ALL)

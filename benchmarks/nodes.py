@@ -1,0 +1,154 @@
+"""The nodes that are measured: an asyd started for it, with keys for this run, and any peers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from asys.client.address import Address
+from asys.client.identity import Identity
+from asys.client.known_hosts import KnownHosts
+from asys.errors import AsysError
+from asys.protocol.keys import PrivateKey
+from asys.protocol.limits import KEY_SIZE
+from benchmarks.line import Target
+from benchmarks.plan import BenchmarkError
+
+START_SECONDS: Final = 20.0
+ASYD: Final = "import sys; from asys.cli.daemon import main; sys.exit(main())"
+CAPS: Final = "core,PROC_THROTTLE,SVC_RESTART"
+
+ENDLESS: Final = ("endless-a", "endless-b")
+"""Programs whose restart stays pending: they ignore the signal that is to stop them."""
+
+_SUPERVISORD: Final = """\
+[supervisord]
+nodaemon=true
+user={user}
+logfile=/dev/null
+logfile_maxbytes=0
+pidfile={directory}/supervisord.pid
+[unix_http_server]
+file={directory}/supervisord.sock
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+"""
+_PROGRAM: Final = """\
+[program:{name}]
+command=/bin/cat
+stopsignal=WINCH
+stopwaitsecs=3600
+stdout_logfile=NONE
+stderr_logfile=NONE
+"""
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str], *, read: bool) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block, whatever happens in it."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if read else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
+def own_node(directory: Path, *, supervisord: str | None = None) -> Iterator[Target]:
+    """A fresh asyd on loopback with its files in `directory`."""
+    agent = PrivateKey.generate()
+    config = directory / f"asyd-{time.monotonic_ns()}"
+    config.mkdir(mode=0o700)
+    agents = config / "authorized_agents"
+    agents.write_text(f"{agent.public.hex()} bench caps={CAPS}\n")
+    agents.chmod(0o600)
+    options = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
+    options += ["--max-sessions-per-key", "1024"]
+    if supervisord is not None:
+        options += ["--supervisord", supervisord]
+    with running([sys.executable, "-c", ASYD, *options], read=True) as process:
+        words = _line(process).split()
+        if len(words) != 3 or words[0] != "READY":
+            raise BenchmarkError("asyd did not start; run it by hand to see why")
+        port = int(words[1].rpartition(":")[2])
+        key = bytes.fromhex(words[2])
+        yield Target("asyd", "127.0.0.1", port, key, agent, process.pid, local=True)
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    """The first line that a process prints, or nothing."""
+    if process.stdout is None or not select.select([process.stdout], [], [], START_SECONDS)[0]:
+        return ""
+    return process.stdout.readline()
+
+
+def services_missing() -> str:
+    """Why there can be no service manager of our own, or ''."""
+    if find_spec("supervisor") is None:
+        return "needs supervisord: pip install supervisor"
+    if Path("/run/systemd/system").is_dir():
+        return "asyd uses this machine's systemd, whose services are not touched"
+    return ""
+
+
+@contextlib.contextmanager
+def service_manager(directory: Path) -> Iterator[str]:
+    """A supervisord with the ENDLESS programs; gives its URL. They end when it does."""
+    path = directory / "supervisord.sock"
+    config = directory / "supervisord.conf"
+    head = _SUPERVISORD.format(directory=directory, user=os.geteuid())
+    config.write_text(head + "".join(_PROGRAM.format(name=name) for name in ENDLESS))
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
+    with running(command, read=False) as process:
+        deadline = time.monotonic() + START_SECONDS
+        while not _accepts(path):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise BenchmarkError("supervisord did not start")
+            time.sleep(0.02)
+        yield f"unix://{path}"
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def peer(where: str, identity: str | None, key: str | None, pid: int | None) -> Target:
+    """Another node, from what the command line says. BenchmarkError says what is wrong with it."""
+    try:
+        address = Address.parse(where)
+        agent = Identity.load(identity).key
+        trusted = KnownHosts().lookup(address.host, address.port) if key is None else _key(key)
+    except AsysError as error:
+        raise BenchmarkError(str(error)) from error
+    if address.path:
+        raise BenchmarkError(f"{where}: a peer is measured over TCP")
+    if trusted is None:
+        raise BenchmarkError(f"{where} is not in known_hosts; give its key with --peer-key HEX")
+    return Target(where, address.host, address.port, trusted, agent, pid, local=pid is not None)
+
+
+def _key(written: str) -> bytes:
+    try:
+        key = bytes.fromhex(written)
+    except ValueError:
+        key = b""
+    if len(key) != KEY_SIZE:
+        raise BenchmarkError(f"--peer-key takes {2 * KEY_SIZE} hex digits")
+    return key

@@ -1,0 +1,69 @@
+"""How much is measured: numbers only, so that a run can be made shorter as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+LEAST_POLLS: Final = 2000
+"""Samples below which a 99th percentile is not judged."""
+
+
+class BenchmarkError(Exception):
+    """The measurement cannot go on; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Sizes of all rows. A pair is one batch of each side, back to back."""
+
+    pairs: int = 60
+    """Interleaved pairs that a ratio is the median of."""
+
+    batch: int = 50
+    """Round trips in one side of a pair."""
+
+    stream: int = 16384
+    """Pipelined requests in one side of a pair."""
+
+    stream_pairs: int = 30
+    handshakes: int = 20
+    """Handshakes in one side of a pair."""
+
+    calls: int = 192
+    """Calls of the SDK in one side of a pair."""
+
+    polls: int = LEAST_POLLS
+    """Samples of each side in one round of polling."""
+
+    poll_rounds: int = 7
+    seconds: float = 4.0
+    """For how long CPU time is counted."""
+
+    sessions: int = 500
+    crowds: tuple[int, ...] = (100, 2000)
+    """Numbers of processes on the machine."""
+
+    def scaled(self, factor: float) -> Plan:
+        """The same in `factor` times the time, as far as a row still makes sense."""
+
+        def some(count: int, least: int) -> int:
+            return max(round(count * factor), least)
+
+        return replace(
+            self,
+            pairs=some(self.pairs, 2),
+            batch=some(self.batch, 10),
+            stream=some(self.stream, 512),
+            stream_pairs=some(self.stream_pairs, 2),
+            handshakes=some(self.handshakes, 2),
+            calls=some(self.calls, 64),
+            polls=some(self.polls, 40),
+            poll_rounds=some(self.poll_rounds, 1),
+            seconds=max(self.seconds * factor, 0.2),
+            sessions=some(self.sessions, 10),
+        )
+
+
+QUICK: Final = 0.2
+"""What --quick scales by."""

@@ -1,0 +1,110 @@
+"""Over a limit the node refuses at once, and serves those whom it has as before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from asys.node.server import Limits
+from asys.protocol.limits import MAGIC
+from support.daemon import AGENT, CORE_AGENT, Daemon, running
+from support.frames import BLOCKED
+from support.raw_agent import Ended, RawAgent
+
+AGENTS = {AGENT: "agent", CORE_AGENT: "other"}
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """What a test opens, closed at its end."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def refused(daemon: Daemon) -> bool:
+    """Whether a connection is closed before the node has said a word."""
+    with daemon.dial() as agent:
+        try:
+            agent.write(MAGIC)
+            agent.read()
+        except (Ended, ConnectionError):
+            return True
+        return False
+
+
+def sessions(stack: ExitStack, daemon: Daemon, count: int) -> list[RawAgent]:
+    return [stack.enter_context(daemon.connect()) for _ in range(count)]
+
+
+def test_max_sessions(tmp_path: Path, stack: ExitStack) -> None:
+    with running(tmp_path, "--max-sessions", "3", agents=AGENTS) as daemon:
+        mine = sessions(stack, daemon, 3)
+        for _ in range(5):
+            assert refused(daemon)
+            assert all(agent.alive() for agent in mine)
+        mine[0].finish()
+        assert mine[0].ended()
+        assert stack.enter_context(daemon.connect()).alive()
+        assert refused(daemon)
+
+
+def test_max_sessions_per_key(tmp_path: Path, stack: ExitStack) -> None:
+    with running(tmp_path, "--max-sessions-per-key", "2", agents=AGENTS) as daemon:
+        mine = sessions(stack, daemon, 2)
+        for _ in range(3):
+            with daemon.connect() as agent:
+                assert agent.final() == [BLOCKED]
+            with daemon.connect(CORE_AGENT) as agent:
+                assert agent.alive()
+            assert all(agent.alive() for agent in mine)
+        mine[0].reset()
+        daemon.wait_for("closed agent")
+        assert stack.enter_context(daemon.connect()).alive()
+
+
+def test_a_key_has_64_sessions(tmp_path: Path, stack: ExitStack) -> None:
+    with running(tmp_path, agents=AGENTS) as daemon:
+        mine = sessions(stack, daemon, Limits().sessions_per_key)
+        with daemon.connect() as agent:
+            assert agent.final() == [BLOCKED]
+        assert all(agent.alive() for agent in mine)
+
+
+def test_256_connections_may_be_nobody_yet(tmp_path: Path, stack: ExitStack) -> None:
+    with running(tmp_path, agents=AGENTS) as daemon:
+        served = stack.enter_context(daemon.connect())
+        nobody = [stack.enter_context(daemon.dial()) for _ in range(2 * Limits().handshakes)]
+        assert served.alive()
+        closed = sum(agent.rest() == b"" for agent in nobody)  # at once, or after their second
+        assert closed == len(nobody)
+        assert daemon.said("no room for another connection") >= 1
+        assert stack.enter_context(daemon.connect()).alive()
+
+
+def test_more_sessions_than_a_process_may_open_files_at_first(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    few = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, r.getrlimit(r.RLIMIT_NOFILE)[1]));"
+    )
+    options = ("--max-sessions", "100", "--max-sessions-per-key", "100")
+    with running(tmp_path, *options, agents=AGENTS, prelude=few) as daemon:
+        mine = sessions(stack, daemon, 100)
+        assert all(agent.alive() for agent in mine)
+        assert refused(daemon)
+
+
+def test_fewer_files_than_sessions(tmp_path: Path, stack: ExitStack) -> None:
+    """The kernel, and not asyd, refuses then: still at once, and others are still served."""
+    few = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, 40));"
+    with running(tmp_path, agents=AGENTS, prelude=few) as daemon:
+        mine = sessions(stack, daemon, 15)
+        late = [stack.enter_context(daemon.dial()) for _ in range(40)]
+        assert all(agent.alive() for agent in mine)
+        assert all(agent.rest() == b"" for agent in late)
+        assert all(agent.alive() for agent in mine)
+        assert stack.enter_context(daemon.connect()).alive()
+        assert daemon.said("the system allows 40 open files") == 1
