@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from asys import isa
 from asys.client import aio, blocking, methods
 from asys.isa import Empty, Instruction, Level, Mode, Registry, TaskHandle
 from client.instructions import GUIDE
+from support import bare_python
 from support.wire_node import OK, WireNode, answer, serve
 
 SOURCE = Path(asys.__file__).parent
@@ -75,8 +75,7 @@ def test_other_names_are_not_there() -> None:
 def _modules_after(statement: str) -> set[str]:
     """What is imported in a new interpreter after a statement."""
     code = f"import sys\n{statement}\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(bare_python.run(code).split())
 
 
 def test_importing_the_package_costs_next_to_nothing() -> None:

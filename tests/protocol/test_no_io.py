@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import asys
+from support import bare_python
 
 ROOT = Path(asys.__file__).parent
 FILES = sorted([*ROOT.joinpath("protocol").glob("*.py"), *ROOT.joinpath("isa").glob("*.py")])
@@ -109,10 +108,7 @@ def test_importing_the_core_loads_no_io() -> None:
             "print(*sorted({name.partition('.')[0] for name in sys.modules}))",
         ]
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    loaded = set(done.stdout.split())
+    loaded = set(bare_python.run(code).split())
     assert {"asys", "cryptography"} <= loaded
     assert loaded & {"asyncio", "socket", "_socket", "select", "selectors", "ssl", "_ssl"} == set()
     assert loaded & {"subprocess", "multiprocessing", "uvloop", "psutil", "dbus_fast"} == set()
