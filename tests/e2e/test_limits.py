@@ -10,7 +10,7 @@ import pytest
 
 from asys.node.server import Limits
 from asys.protocol.limits import MAGIC
-from support.daemon import AGENT, CORE_AGENT, Daemon, running
+from support.daemon import AGENT, CORE_AGENT, LOOPS, Daemon, running
 from support.frames import BLOCKED
 from support.raw_agent import Ended, RawAgent
 
@@ -97,9 +97,10 @@ def test_more_sessions_than_a_process_may_open_files_at_first(
         assert refused(daemon)
 
 
-def test_fewer_files_than_sessions(tmp_path: Path, stack: ExitStack) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_fewer_files_than_sessions(tmp_path: Path, stack: ExitStack, loop: str) -> None:
     """The kernel, and not asyd, refuses then: still at once, and others are still served."""
-    few = "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, 40));"
+    few = LOOPS[loop] + "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (40, 40));"
     with running(tmp_path, agents=AGENTS, prelude=few) as daemon:
         mine = sessions(stack, daemon, 15)
         late = [stack.enter_context(daemon.dial()) for _ in range(40)]
@@ -108,3 +109,4 @@ def test_fewer_files_than_sessions(tmp_path: Path, stack: ExitStack) -> None:
         assert all(agent.alive() for agent in mine)
         assert stack.enter_context(daemon.connect()).alive()
         assert daemon.said("the system allows 40 open files") == 1
+        assert daemon.said("Traceback") == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -12,9 +13,10 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from asys import __version__
 from asys.node.clock import LoopClock
@@ -32,6 +34,8 @@ except ImportError:  # it is not to be had everywhere; asyncio's own loop serves
     uvloop: ModuleType | None = None  # type: ignore[no-redef]
 
 _log = logging.getLogger("asyd")
+
+_EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 SPARE_FILES: Final = 64
 """File descriptors that asyd needs beside one for each connection."""
@@ -86,6 +90,7 @@ async def _serve(config: ConfigDir, options: Options) -> None:
     )
     report_agents(config, node)
     make_room(options.limits)
+    asyncio.get_running_loop().set_exception_handler(partial(_on_loop_error, node))
     servers = []
     listening: list[Address] = []
     try:
@@ -111,6 +116,19 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         for server in servers:
             server.close()
         await node.close()
+
+
+def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What the event loop could not tell anybody else.
+
+    Without descriptors asyncio reports each connection of its backlog, over and over: a line a
+    second is enough.
+    """
+    error = context.get("exception")
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        node.noticed.log("no connection can be accepted:", str(error), node.clock.now())
+    else:
+        loop.default_exception_handler(context)
 
 
 def make_room(limits: Limits) -> None:
