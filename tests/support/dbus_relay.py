@@ -68,11 +68,10 @@ class DBusRelay:
         for writer in self._writers:
             writer.transport.abort()
 
-    def hang_up(self, last_words: bytes = b"") -> None:
+    def hang_up(self) -> None:
         """Closes towards the clients in this very step of the loop: theirs cannot know it yet."""
         for writer in self._writers:
             if writer.get_extra_info("sockname") == self.path:
-                writer.write(last_words)
                 writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     async def broken(self) -> None:

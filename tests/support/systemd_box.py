@@ -11,6 +11,7 @@ checkout and the interpreter are there at the same paths as outside.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import re
@@ -361,12 +362,15 @@ def _bound() -> list[Path]:
 
 def _remove_cgroup(cgroup: Path) -> None:
     """Removes a cgroup of ours with all below it, ending what may still be in there."""
-    if not cgroup.exists():
-        return
-    (cgroup / "cgroup.kill").write_text("1")
-    _await_event(cgroup / "cgroup.events", lambda text: "populated 0" in text)
-    for directory, _, _ in os.walk(cgroup, topdown=False):
-        Path(directory).rmdir()
+    try:
+        (cgroup / "cgroup.kill").write_text("1")
+        _await_event(cgroup / "cgroup.events", lambda text: "populated 0" in text)
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            Path(directory).rmdir()
+    except OSError as error:
+        # It is gone, or just going: whoever else starts a box tidies up as well.
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
 
 
 def _await_event(path: Path, holds: Callable[[str], bool]) -> None:

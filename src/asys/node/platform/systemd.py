@@ -210,6 +210,7 @@ class Systemd:
                 self._address,
                 direct=self._direct,
                 timeout_s=self._call_timeout_s,
+                signals=frozenset({"JobRemoved", "NameOwnerChanged"}),
                 on_signal=self._on_signal,
                 on_lost=self._on_lost,
             )
