@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, permutations
 from statistics import median
 from typing import Final
 
@@ -100,7 +99,7 @@ def _cases(bench: Bench, target: Target, sleeper: int, endless: str) -> list[Cas
     cases.append(Case("TASK_QUERY", TASK_QUERY, partial(_plain, TASK_QUERY.code, bytes(4))))
     hello = partial(_signed, SYS_HELLO.code, b"")
     cases.append(Case("SYS_HELLO, signed", SYS_HELLO, hello, SIGNED_BAR))
-    elsewhere = "" if target.local else NOT_HERE
+    elsewhere = NOT_HERE if target.pid is None else ""
     for name, throttle in (("already running", _resume), ("by turns", _by_turns)):
         frame = partial(throttle, sleeper)
         name = f"PROC_THROTTLE, {name}"
@@ -206,7 +205,7 @@ def _round_trip(bench: Bench, line: Line, row: Row, case: Case, *, judged: bool)
 
 def procs(bench: Bench, target: Target) -> Iterator[Row]:
     """SYS_PROCS beside SYS_HELLO, whatever the number of processes."""
-    if not target.local:
+    if target.pid is None:
         raise Unavailable(NOT_HERE)
     for count in bench.plan.crowds:
         with (
@@ -248,34 +247,25 @@ def _procs(bench: Bench, target: Target, line: Line) -> Row:
 def polled(bench: Bench, target: Target) -> Iterator[Row]:
     """SYS_STATUS at 10 Hz on 20 connections, and the echo likewise, by turns."""
     plan = bench.plan
+    polls = max(plan.polls // POLLERS, 1) * POLLERS
     with lines(target, POLLERS) as asking, contextlib.ExitStack() as stack:
         sizes = _ask_status(asking[0])
         asking[0].check(play([sizes]).answers, 1)
-        echoes, others = (bench.echo.ring(len(sizes.data), sizes.size, POLLERS) for _ in range(2))
-        for echo_line in (*echoes, *others):
-            stack.enter_context(echo_line)
-        _poll(asking, echoes, others, POLLERS)  # warms up
-        polls = max(plan.polls // POLLERS, 1) * POLLERS
-        rounds = [_poll(asking, echoes, others, polls) for _ in range(plan.poll_rounds)]
-    node, echo, other = (list(side) for side in zip(*rounds, strict=True))
-    name = f"{POLLERS} x 10 Hz, p99 of {polls:,}"
-    bar = POLL_BAR if polls >= LEAST_POLLS else None
-    if target is bench.own:
-        yield _tails(Row("polled", f"echo, {name}", "-"), other, echo)
-    yield _tails(Row("polled", f"SYS_STATUS, {name}", target.name, bar=bar), node, echo)
-
-
-def _tails(row: Row, one: Sequence[float], echo: Sequence[float]) -> Row:
-    return Row(
-        row.group,
-        row.name,
-        row.node,
-        median(one) / 1000,
+        echoes = bench.echo.ring(len(sizes.data), sizes.size, POLLERS)
+        for echo in echoes:
+            stack.enter_context(echo)
+        _poll(asking, echoes, POLLERS)  # warms up
+        tails = [_poll(asking, echoes, polls) for _ in range(plan.poll_rounds)]
+    yield Row(
+        "polled",
+        f"SYS_STATUS, {POLLERS} x 10 Hz, p99 of {polls:,}",
+        target.name,
+        median(node for node, _ in tails) / 1000,
         "us",
         "echo",
-        median(echo) / 1000,
-        Ratio.of([first / second for first, second in zip(one, echo, strict=True)]),
-        row.bar,
+        median(echo for _, echo in tails) / 1000,
+        Ratio.of([node / echo for node, echo in tails]),
+        POLL_BAR if polls >= LEAST_POLLS else None,
     )
 
 
@@ -283,27 +273,23 @@ def _ask_status(line: Line) -> Turn:
     return line.turn([encode_plain(SYS_STATUS.code)], SYS_STATUS.reply.SIZE + SW_SIZE)
 
 
-def _poll(
-    asking: Sequence[Line], echoes: Sequence[EchoLine], others: Sequence[EchoLine], polls: int
-) -> list[float]:
-    """p99 of the node, of the echo, and of the echo once more, over one round; ns.
-
-    They come in every order equally often: each finds the caches as the one before it left them.
-    """
+def _poll(asking: Sequence[Line], echoes: Sequence[EchoLine], polls: int) -> tuple[float, float]:
+    """p99 of the node and of the echo over one round; ns. Which is first changes each time."""
     count = len(asking)
-    orders = cycle(permutations(range(3)))
     turns: list[Turn] = []
-    sides: list[int] = []
     for poll in range(polls):
-        place = poll % count
-        made = (_ask_status(asking[place]), echoes[place].turn(), others[place].turn())
-        order = next(orders)
-        turns += [made[side] for side in order]
-        sides += order
-    played = play(turns, interval_ns=POLL_NS // (3 * count))
-    answers = [one for one, side in zip(played.answers, sides, strict=True) if side == 0]
+        pair = [_ask_status(asking[poll % count]), echoes[poll % count].turn()]
+        turns += reversed(pair) if poll % 2 else pair
+    played = play(turns, interval_ns=POLL_NS // (2 * count))
+    # Of each two pairs, the node's are the first and the last.
+    node = [at for at in range(len(turns)) if at % 4 in (0, 3)]
+    echo = [at for at in range(len(turns)) if at % 4 in (1, 2)]
+    answers = [played.answers[at] for at in node]
     for place, line in enumerate(asking):
         mine = answers[place::count]
         line.check(mine, len(mine))
-    timed = list(zip(played.round_trips, sides, strict=True))
-    return [quantile([time for time, side in timed if side == one], 0.99) for one in range(3)]
+    times = played.round_trips
+    return (
+        quantile([times[at] for at in node], 0.99),
+        quantile([times[at] for at in echo], 0.99),
+    )

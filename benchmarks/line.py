@@ -38,7 +38,6 @@ class Target:
     node_key: bytes
     agent: PrivateKey
     pid: int | None = None
-    local: bool = False
 
 
 class Line:
@@ -133,8 +132,6 @@ class Line:
 
 class PreparedHandshake:
     """The agent's two messages of a handshake, made before the clock starts."""
-
-    PRE_FRAME_SIZE: Final = PRE_HANDSHAKE_SIZE
 
     def __init__(self, target: Target) -> None:
         self._link = AgentLink(target.agent)

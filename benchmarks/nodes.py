@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from asys.client.address import Address
 from asys.client.identity import Identity
@@ -53,13 +53,15 @@ stderr_logfile=NONE
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], *, read: bool) -> Iterator[subprocess.Popen[str]]:
-    """A process that ends with the block, whatever happens in it."""
+def running(
+    command: Sequence[str], log: IO[bytes], *, read: bool
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that ends with the block, whatever happens in it; `log` gets its stderr."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE if read else subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
     )
     try:
@@ -82,13 +84,17 @@ def own_node(directory: Path, *, supervisord: str | None = None) -> Iterator[Tar
     options += ["--max-sessions-per-key", "1024"]
     if supervisord is not None:
         options += ["--supervisord", supervisord]
-    with running([sys.executable, "-c", ASYD, *options], read=True) as process:
+    said = config / "log"
+    with (
+        said.open("wb") as log,
+        running([sys.executable, "-c", ASYD, *options], log, read=True) as process,
+    ):
         words = _line(process).split()
         if len(words) != 3 or words[0] != "READY":
-            raise BenchmarkError("asyd did not start; run it by hand to see why")
+            raise BenchmarkError(f"asyd did not start: {said.read_text().strip()}")
         port = int(words[1].rpartition(":")[2])
         key = bytes.fromhex(words[2])
-        yield Target("asyd", "127.0.0.1", port, key, agent, process.pid, local=True)
+        yield Target("asyd", "127.0.0.1", port, key, agent, process.pid)
 
 
 def _line(process: subprocess.Popen[str]) -> str:
@@ -115,11 +121,12 @@ def service_manager(directory: Path) -> Iterator[str]:
     head = _SUPERVISORD.format(directory=directory, user=os.geteuid())
     config.write_text(head + "".join(_PROGRAM.format(name=name) for name in ENDLESS))
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(config)]
-    with running(command, read=False) as process:
+    said = directory / "supervisord.log"
+    with said.open("wb") as log, running(command, log, read=False) as process:
         deadline = time.monotonic() + START_SECONDS
         while not _accepts(path):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise BenchmarkError("supervisord did not start")
+                raise BenchmarkError(f"supervisord did not start: {said.read_text().strip()}")
             time.sleep(0.02)
         yield f"unix://{path}"
 
@@ -141,7 +148,7 @@ def peer(where: str, identity: str | None, key: str | None, pid: int | None) -> 
         raise BenchmarkError(f"{where}: a peer is measured over TCP")
     if trusted is None:
         raise BenchmarkError(f"{where} is not in known_hosts; give its key with --peer-key HEX")
-    return Target(where, address.host, address.port, trusted, agent, pid, local=pid is not None)
+    return Target(where, address.host, address.port, trusted, agent, pid)
 
 
 def _key(written: str) -> bytes:
