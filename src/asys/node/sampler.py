@@ -94,14 +94,18 @@ class Sampler:
         """A session has opened: samples for the next 5 s at least."""
         self.touch()
 
-    def touch(self) -> None:
-        """A SYS_STATUS or SYS_PROCS has arrived: samples for the next 5 s at least."""
-        self._touched = self._clock.now()
+    def touch(self) -> bool:
+        """A SYS_STATUS or SYS_PROCS has arrived: samples for the next 5 s at least.
+
+        True when both replies may be sent as they are: neither is older than 1 s.
+        """
+        now = self._touched = self._clock.now()
         if not self._awake:
             self._start()
+        return now <= self._fresh_until
 
     def fresh(self, now: float) -> bool:
-        """Whether both replies may be sent as they are: neither is older than 1 s."""
+        """Whether both replies are at most 1 s old at `now`."""
         return now <= self._fresh_until
 
     def when_fresh(self, callback: Callable[[bool], object]) -> None:

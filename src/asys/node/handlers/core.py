@@ -35,8 +35,7 @@ def sys_hello(session: Session, _request: Empty) -> bytes:
 def sys_status(session: Session, _request: Empty) -> bytes | Coroutine[None, None, bytes]:
     """The latest vitals; one fresh scan is waited for when they are older than a second."""
     sampler = session.node.sampler
-    sampler.touch()
-    if sampler.fresh(session.node.clock.now()):
+    if sampler.touch():
         return sampler.status_reply
     return _fresh_status(session)
 
@@ -45,8 +44,7 @@ def sys_status(session: Session, _request: Empty) -> bytes | Coroutine[None, Non
 def sys_procs(session: Session, _request: Empty) -> bytes | Coroutine[None, None, bytes]:
     """The latest process table; the PIDs in it are remembered for this session."""
     sampler = session.node.sampler
-    sampler.touch()
-    if sampler.fresh(session.node.clock.now()):
+    if sampler.touch():
         processes = sampler.processes
         if processes is not session.shown_last:
             session.show(processes)
