@@ -6,6 +6,11 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, and nothing about the code.
+settings.register_profile("asys", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("asys")
 
 NOTHING_LEFT_OUT = "ASYS_NOTHING_LEFT_OUT" in os.environ
 
