@@ -8,8 +8,20 @@ from enum import IntEnum, IntFlag
 
 import pytest
 
-from asys.isa import REGISTRY, SVC_RESTART, AnyInstruction, Empty, Group, Process
-from asys.node import sampler, session
+from asys.isa import (
+    AGENT_ADD,
+    AGENT_LIST,
+    REGISTRY,
+    SVC_RESTART,
+    SYS_PROCS,
+    AnyInstruction,
+    Empty,
+    Group,
+    Level,
+)
+from asys.isa.bytemap import size_range
+from asys.isa.security import PAGE_SIZE
+from asys.node import directory, door, sampler, session
 from asys.node.server import Limits
 from asys.node.tasks import NODE_TASKS, SESSION_TASKS, TASK_LIFETIME, TASK_TIMEOUT
 from asys.protocol import apdu, limits
@@ -31,13 +43,24 @@ SECTIONS = [
     "10 Differences of deployed nodes",
     "11 Reserved for later",
     "Appendix A: a worked session",
+    "Appendix B: Enc+Sign and REKEY worked out",
 ]
 
 
 def field_type(field: Field) -> str:
     if field.slot is not None:
-        return f"{field.most} x {field.slot.SIZE}"
+        up_to = "up to " if field.kind == "rows" else ""
+        return f"{up_to}{field.most} x {field.slot.SIZE}"
     return field.kind
+
+
+def field_size(field: Field) -> str:
+    """The size of a field; what takes the rest of a payload has a least and a most."""
+    if field.kind == "rows" and field.slot is not None:
+        return f"{field.slot.SIZE} x count"
+    if field.kind == "text":
+        return f"{'1 + ' if field.counted else ''}{field.least}-{field.most}"
+    return str(field.size)
 
 
 def field_rows(layout: type[Layout]) -> Iterator[tuple[Row, Field | None]]:
@@ -46,8 +69,7 @@ def field_rows(layout: type[Layout]) -> Iterator[tuple[Row, Field | None]]:
     for name, field in layout.FIELDS.items():
         if field.place != "payload":
             continue
-        size = f"{field.least}-{field.most}" if field.kind == "text" else str(field.size)
-        yield (str(offset), size, name, field_type(field)), field
+        yield (str(offset), field_size(field), name, field_type(field)), field
         offset += field.size
         if field.reserved:
             yield (str(offset), str(field.reserved), "reserved", "bytes"), None
@@ -60,7 +82,11 @@ def field_rows(layout: type[Layout]) -> Iterator[tuple[Row, Field | None]]:
 def assert_fields(table: Table, layout: type[Layout], *, response: bool) -> None:
     expected = list(field_rows(layout))
     if response:
-        expected.append(((str(layout.SIZE), str(limits.SW_SIZE), "SW", "u16"), None))
+        offset = str(layout.SIZE)
+        slot = rows_of(layout)
+        if slot is not None:
+            offset += f" + {slot.SIZE} x count"
+        expected.append(((offset, str(limits.SW_SIZE), "SW", "u16"), None))
     assert [row[:4] for row in table] == [row for row, _ in expected]
     for row, (_, field) in zip(table, expected, strict=True):
         if field is None:
@@ -69,6 +95,17 @@ def assert_fields(table: Table, layout: type[Layout], *, response: bool) -> None
         assert field.unit in meaning, f"{row[2]}: unit {field.unit}"
         assert field.scale == 1 or f"x {field.scale}" in meaning, f"{row[2]}: scale {field.scale}"
         assert field.absent is None or f"{field.absent:02X}: " in meaning, f"{row[2]}: absent"
+        if field.kind == "text" and field.counted:
+            assert "length u8" in meaning, row[2]
+            assert field.pattern.rstrip("*") in meaning, row[2]
+
+
+def rows_of(layout: type[Layout]) -> type[Layout] | None:
+    """The layout of what ends a layout as often as its field `count` says."""
+    for field in layout.FIELDS.values():
+        if field.kind == "rows":
+            return field.slot
+    return None
 
 
 def instruction_section(instruction: AnyInstruction) -> str:
@@ -124,26 +161,40 @@ def test_request_is_as_declared(instruction: AnyInstruction) -> None:
     if instruction.request is Empty:
         assert "Request: no payload." in text
         return
-    size = str(instruction.request.SIZE)
-    texts = [field for field in instruction.request.FIELDS.values() if field.kind == "text"]
-    if texts:
-        size = f"{texts[0].least} to {texts[0].most}"
+    least, most = size_range(instruction.request)
+    size = str(least) if least == most else f"{least} to {most}"
     assert f"Request, {size} bytes" in text
     assert_fields(table_below(text, "Request, "), instruction.request, response=False)
     assert ("ignored:" in text) is instruction.ignores_extra
 
 
 @each_instruction
+def test_length_with_seq_is_given_right(instruction: AnyInstruction) -> None:
+    if instruction.level is Level.PLAIN:
+        return
+    around = limits.SEQ_SIZE + (limits.AEAD_TAG_SIZE if instruction.level is Level.ENC_SIGN else 0)
+    least, most = (size + around for size in size_range(instruction.request))
+    size = str(least) if least == most else f"{least} to {most}"
+    tag = " and tag" if instruction.level is Level.ENC_SIGN else ""
+    assert f"(Lc = {size} with Seq{tag})" in instruction_section(instruction)
+
+
+@each_instruction
 def test_response_is_as_declared(instruction: AnyInstruction) -> None:
     text = instruction_section(instruction)
-    assert f"Response, {instruction.reply.SIZE + limits.SW_SIZE} bytes:" in text
+    slot = rows_of(instruction.reply)
+    each = f" and {slot.SIZE} for each agent" if slot is not None else ""
+    assert f"Response, {instruction.reply.SIZE + limits.SW_SIZE} bytes{each}:" in text
     assert_fields(table_below(text, "Response, "), instruction.reply, response=True)
 
 
-def test_slot_of_sys_procs_is_as_declared() -> None:
-    text = section("6.4 SYS_PROCS")
-    assert f"A slot of `top`, {Process.SIZE} bytes:" in text
-    assert_fields(table_below(text, "A slot of `top`"), Process, response=False)
+@pytest.mark.parametrize(("instruction", "field"), [(SYS_PROCS, "top"), (AGENT_LIST, "agents")])
+def test_slots_are_as_declared(instruction: AnyInstruction, field: str) -> None:
+    slot = instruction.reply.FIELDS[field].slot
+    assert slot is not None
+    text = instruction_section(instruction)
+    assert f"A slot of `{field}`, {slot.SIZE} bytes:" in text
+    assert_fields(table_below(text, f"A slot of `{field}`"), slot, response=False)
 
 
 @pytest.mark.parametrize(("instruction", "field", "enum"), list(enums()))
@@ -164,7 +215,7 @@ def test_instructions_are_as_declared() -> None:
         (
             f"{one.code:02X}",
             one.name,
-            one.level.name.lower(),
+            one.level.title,
             str(one.mode),
             "yes" if one.idempotent else "no",
             str(one.guide.risk),
@@ -176,14 +227,17 @@ def test_instructions_are_as_declared() -> None:
 def test_groups_are_as_declared() -> None:
     rows = tables(section("4 Instruction space"))[0][1:]
     titles: dict[int, str] = {}
-    for codes, _, title, _ in rows:
+    levels: dict[int, str] = {}
+    for codes, _, title, level in rows:
         first, last = (int(code, 16) >> 4 for code in codes.split("-"))
         titles.update((nibble, title.strip("`")) for nibble in range(first, last + 1))
+        levels.update((nibble, level) for nibble in range(first, last + 1))
     without_name = {Group.CONTROL}
     assert titles == {
         nibble: Group(nibble).title if nibble in set(Group) - without_name else "-"
         for nibble in range(16)
     }
+    assert {one.name for one in REGISTRY if levels[one.group] != one.level.title} == set()
 
 
 def test_every_status_word_is_there() -> None:
@@ -199,13 +253,18 @@ def test_no_other_status_word_is_named() -> None:
 def test_limits_are_the_codes() -> None:
     rows = {limit: value for limit, value in tables(section("1.6 Limits"))[0][1:]}
     name = SVC_RESTART.request.FIELDS["name"]
+    label = AGENT_ADD.request.FIELDS["label"]
+    most_sealed = limits.MAX_DATA - limits.SEQ_SIZE - limits.AEAD_TAG_SIZE
     assert rows == {
         "ciphertext of a record": f"{limits.AEAD_TAG_SIZE} to {limits.MAX_RECORD:,} bytes",
         "message": f"at most {MAX_MESSAGE:,} bytes",
         "data of a frame (Lc)": f"at most {limits.MAX_DATA:,} bytes",
         "frame": f"at most {limits.MAX_FRAME:,} bytes",
         "data of a standard frame": f"at most {apdu.MAX_STANDARD_DATA} bytes",
+        "payload of an encrypted and signed frame": f"at most {most_sealed:,} bytes",
         "service name": f"{name.least} to {name.most} bytes",
+        "label of an agent": f"at most {label.most} bytes",
+        "agents on one page of AGENT_LIST": f"at most {PAGE_SIZE}",
     }
 
 
@@ -224,16 +283,40 @@ def test_deadlines_and_bounds_are_the_nodes() -> None:
     bounds = Limits()
     assert {name: value for name, value, _ in table_below(text, "| Bound of the node |")} == {
         "sessions": f"{bounds.sessions:,} (an option)",
-        "connections before the end of their handshake": str(bounds.handshakes),
-        "sessions of one agent key": str(bounds.sessions_per_key),
+        "sessions of one agent key": f"{bounds.sessions_per_key} (an option)",
+        "connections that are not confirmed": str(door.UNCONFIRMED),
+        "handshakes from one source": "20 a second (an option), five times as many at once",
+        "ephemeral keys remembered": f"2 x {door.GENERATION_KEYS:,}, "
+        f"for 2 x {door.GENERATION_SECONDS} s",
+        "sources counted": f"{door.SOURCES:,}",
         "requests in flight of one session": str(session.TURN),
         "task handles of one session": str(SESSION_TASKS),
         "task handles of the node": str(NODE_TASKS),
+        "added agents below one line": str(directory.MAX_DELEGATES),
+        "levels of added agents below a line": str(directory.MAX_DEPTH),
     }
     assert f"the latest {session.SHOWN_PIDS:,} PIDs" in section("7.2 PROC_THROTTLE")
     assert f"({session.LINGER_SECONDS:g} s at most)" in section("1.5 The end of a connection")
     assert f"still pending at {TASK_TIMEOUT:g} s" in section("7.4 Task handles")
     assert f"or {TASK_LIFETIME:g} s after creation" in section("7.4 Task handles")
+
+
+def test_handshakes_from_one_source_are_the_nodes() -> None:
+    rates = door.HandshakeRates()
+    assert sum(rates.allow("a", 0.0) for _ in range(1000)) == 100
+    assert sum(rates.allow("a", 1.0) for _ in range(1000)) == 20
+
+
+def test_bounds_in_the_text_are_those_of_the_tables() -> None:
+    text = " ".join(section("1.8 Replays and floods").split())
+    assert "A source has 100 handshakes at first and gets back 20 a second" in text
+    assert f"It counts {door.SOURCES:,} sources at a time" in text
+    assert f"{door.GENERATION_SECONDS} s old or holds {door.GENERATION_KEYS:,} keys" in text
+    assert f"for {door.GENERATION_SECONDS} s after the first use" in text
+    assert f"for {2 * door.GENERATION_SECONDS} s at most" in text
+    assert f"one of {door.UNCONFIRMED} places" in text
+    added = section("7.11 Added agents")
+    assert f"{directory.MAX_DEPTH} levels below a line, {directory.MAX_DELEGATES} added" in added
 
 
 def test_readings_are_as_fresh_as_the_sampler_makes_them() -> None:

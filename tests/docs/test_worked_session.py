@@ -17,7 +17,7 @@ from asys.protocol.link import AgentLink, LinkState, NodeLink
 from asys.protocol.noise import PROTOCOL_NAME, Initiator, Responder, _hkdf, _SymmetricState
 from asys.protocol.signing import EPOCH_CONTEXT, epoch_id
 from asys.protocol.status import SW
-from support.protocol_document import DOCUMENT, Table, section, table_below
+from support.protocol_document import Table, prose, section, table_below, worked_values
 
 Values = dict[str, bytes]
 
@@ -40,19 +40,9 @@ GIVEN = {
 CORE = ("SYS_CAPS", "SYS_HELLO", "SYS_STATUS", "SYS_PROCS")
 
 
-def appendix_values() -> dict[str, bytes]:
-    """The values of Appendix A by name; a line without a name continues the one above."""
-    values: dict[str, bytes] = {}
-    name = ""
-    for block in re.findall(r"^```values\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL):
-        for line in block.splitlines():
-            *named, digits = line.split()
-            if named:
-                (name,) = named
-                assert name not in values, f"{name} stands twice"
-                values[name] = b""
-            values[name] += bytes.fromhex(digits)
-    return values
+def appendix_values() -> Values:
+    """The values of Appendix A."""
+    return worked_values("Appendix A")
 
 
 def transcript(static: PrivateKey, ephemeral: PrivateKey, node: bytes, answer: bytes) -> Values:
@@ -200,9 +190,7 @@ def test_worked_session_follows_from_what_was_recorded() -> None:
 
 
 def test_appendix_has_no_bytes_that_are_not_recomputed() -> None:
-    prose = re.sub(r"^```values\n.*?^```", "", section("Appendix A"), flags=re.M | re.S)
-    prose = "\n".join(line for line in prose.splitlines() if not line.startswith("|"))
-    assert re.findall(r"\b[0-9a-fA-F]{5,}\b", prose) == ["16073", f"{16073:08X}"]
+    assert re.findall(r"\b[0-9a-fA-F]{5,}\b", prose("Appendix A")) == ["16073", f"{16073:08X}"]
 
 
 def shown(value: object) -> str:

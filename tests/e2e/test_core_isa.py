@@ -10,7 +10,7 @@ import pytest
 
 from asys.protocol.limits import MAGIC, MAX_DATA
 from support.daemon import CORE_AGENT, Daemon
-from support.frames import CAPS, HELLO, OK, PROCS, STATUS, frame
+from support.frames import CAPS, HELLO, INVALID_PAYLOAD, OK, PROCS, STATUS, frame
 from support.raw_agent import RawAgent
 
 LENGTHS = {CAPS: 36, HELLO: 18, STATUS: 23, PROCS: 44}
@@ -52,11 +52,18 @@ def test_extended_frames(core_agent: RawAgent, request_: bytes, size: int) -> No
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
-@pytest.mark.parametrize(("p1", "p2"), [(1, 0), (0, 1), (4, 0), (255, 255)])
+@pytest.mark.parametrize(("p1", "p2"), [(1, 0), (0, 1), (3, 255)])
 def test_parameters_without_meaning(
     core_agent: RawAgent, request_: bytes, p1: int, p2: int
 ) -> None:
     answers(core_agent, frame(request_[1], p1=p1, p2=p2), LENGTHS[request_])
+
+
+@pytest.mark.parametrize("request_", REQUESTS[1:])
+@pytest.mark.parametrize("p1", [4, 255])
+def test_p1_has_a_meaning_in_sys_caps_alone(core_agent: RawAgent, request_: bytes, p1: int) -> None:
+    answers(core_agent, frame(request_[1], p1=p1), LENGTHS[request_])
+    assert core_agent.ask(frame(0x00, p1=p1)) == INVALID_PAYLOAD
 
 
 @pytest.mark.parametrize("request_", REQUESTS)
@@ -96,9 +103,9 @@ def test_an_unknown_handle(agent: RawAgent, asyd: Daemon) -> None:
 
 def test_caps_says_what_the_agent_may_do(asyd: Daemon, portable: Daemon) -> None:
     for daemon, key, core, ext in (
-        (asyd, None, 0x0002000F, 0x00000005),
-        (asyd, CORE_AGENT, 0x0002000F, 0),
-        (portable, None, 0x0002000F, 0 if not os.path.isdir("/run/systemd/system") else 4),
+        (asyd, None, 0x001A000F, 0x00000005),
+        (asyd, CORE_AGENT, 0x000A000F, 0),
+        (portable, None, 0x001A000F, 0 if not os.path.isdir("/run/systemd/system") else 4),
     ):
         with daemon.connect(key) if key else daemon.connect() as agent:
             caps = agent.ask(CAPS)

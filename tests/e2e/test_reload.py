@@ -30,7 +30,7 @@ def test_a_removed_agent_is_closed_and_others_are_not(node: Daemon) -> None:
         assert stays.alive()
         with node.connect() as again:
             assert again.final() == [DENIED]
-        node.wait_for("its key was removed")
+        node.wait_for("closed agent 127.0.0.1", times=1)
 
 
 def test_an_added_agent_gets_in(node: Daemon) -> None:

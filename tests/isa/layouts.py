@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from enum import IntFlag
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
+from asys.isa import CapabilityMap
 from asys.protocol.codec import Field, Layout
+
+maps = st.builds(CapabilityMap, st.integers(0, (1 << 256) - 1))
 
 
 def values(layout: type[Layout]) -> st.SearchStrategy[Layout]:
     """Any value of `layout` that can travel without loss."""
-    return st.builds(layout, **{name: value(field) for name, field in layout.FIELDS.items()})
+    built = st.builds(layout, **{name: value(field) for name, field in layout.FIELDS.items()})
+    if any(field.kind == "rows" for field in layout.FIELDS.values()):
+        return built.map(_counted)
+    return built
+
+
+def _counted(made: Layout) -> Layout:
+    """With the number of its rows in the field that says it."""
+    (rows,) = [name for name, field in made.FIELDS.items() if field.kind == "rows"]
+    kind: Any = type(made)
+    names = [field.name for field in dataclasses.fields(kind)]
+    said = {name: getattr(made, name) for name in names}
+    changed: Layout = kind(**said | {"count": len(said[rows])})
+    return changed
 
 
 def value(field: Field) -> st.SearchStrategy[Any]:
@@ -27,8 +44,12 @@ def value(field: Field) -> st.SearchStrategy[Any]:
                 and not (field.refuse and re.search(field.refuse, one))
             )
         )
+    if field.convert is not None:
+        return _converted(field)
     if field.kind == "bytes":
         return st.binary(min_size=field.size, max_size=field.size)
+    if field.kind == "rows" and field.slot is not None:
+        return st.lists(values(field.slot), max_size=field.most).map(tuple)
     if field.slot is not None:
         first = next(iter(field.slot.FIELDS))
         used = values(field.slot).filter(lambda slot: bool(getattr(slot, first)))
@@ -42,8 +63,27 @@ def value(field: Field) -> st.SearchStrategy[Any]:
     return scaled | st.none() if field.absent is not None else scaled
 
 
+def _converted(field: Field) -> st.SearchStrategy[Any]:
+    """A map, or a text that fills at most the field and has no zero character at its end."""
+    if is_map(field):
+        return maps
+    characters = st.characters(exclude_categories=["Cs"])
+    return st.text(characters, max_size=field.size).filter(
+        lambda one: len(one.encode()) <= field.size and not one.endswith("\0")
+    )
+
+
+def is_map(field: Field) -> bool:
+    """Whether the bytes of a field are a capability map."""
+    return field.convert is not None and field.convert.of is not str
+
+
 class Place(NamedTuple):
-    """Where a field's bytes are, found by packing; `name` is "" for bytes that nothing sets."""
+    """Where a field's bytes are, found by packing; `name` is "" for bytes that nothing sets.
+
+    A field that takes the rest of the payload has the size 0 and comes last; where a text is
+    counted, it begins with its length.
+    """
 
     offset: int
     size: int
@@ -51,10 +91,12 @@ class Place(NamedTuple):
 
 
 def _lowest(field: Field) -> Any:
+    if field.kind == "text":
+        return ""
     if field.slot is not None:
         return ()
     if field.kind == "bytes":
-        return bytes(field.size)
+        return _bytes(field, b"\0")
     return field.enum(0) if field.enum and issubclass(field.enum, IntFlag) else 0
 
 
@@ -64,27 +106,40 @@ def _highest(field: Field) -> Any:
             field.most
         )
     if field.kind == "bytes":
-        return b"\xff" * field.size
+        return _bytes(field, b"\x7f")
     return None if field.absent is not None else 1 << 64
+
+
+def _bytes(field: Field, filling: bytes) -> Any:
+    """What a field of bytes is packed from so that each of them is `filling`."""
+    filled = filling * field.size
+    if is_map(field):
+        return CapabilityMap(sum(filling[0] << 8 * at for at in range(field.size)))
+    return filled if field.convert is None else filled.decode("ascii")
 
 
 def places(layout: type[Layout]) -> list[Place]:
     """The payload of `layout` cut where packing puts each field's bytes.
 
-    Nothing of a declaration is believed but the order of the fields and whether one is a text:
-    each field is set to all ones in turn, and the bytes that change are its own.
+    Nothing of a declaration is believed but the order of the fields and which one is open-ended:
+    each field is set to other bytes in turn, and the bytes that change are its own.
     """
     fields = {name: one for name, one in layout.FIELDS.items() if one.place == "payload"}
     header = {name: 0 for name, one in layout.FIELDS.items() if one.place != "payload"}
-    if any(field.kind == "text" for field in fields.values()):
-        (name,) = fields
-        packed = layout(**{name: "t" * 9}, **header).pack()
-        return [Place(packed.index(b"ttttttttt"), 0, name)]
     low = {name: _lowest(field) for name, field in fields.items()}
     packed = layout(**low, **header).pack()
     owner = [""] * len(packed)
+    tail: list[Place] = []
     for name, field in fields.items():
-        changed = layout(**{**low, name: _highest(field)}, **header).pack()
+        high = "t" * 9 if field.kind == "text" else _highest(field)
+        changed = layout(**{**low, name: high}, **header).pack()
+        if field.open_ended:
+            assert len(changed) > len(packed)
+            tail = [Place(len(packed) - field.counted, 0, name)]
+            expected = (b"\x09" if field.counted else b"") + changed[len(packed) :]
+            assert changed == packed[: tail[0].offset] + expected
+            owner = owner[: tail[0].offset]
+            continue
         for offset, (before, after) in enumerate(zip(packed, changed, strict=True)):
             if before != after:
                 assert owner[offset] == "", f"two fields share byte {offset}"
@@ -95,4 +150,4 @@ def places(layout: type[Layout]) -> list[Place]:
             found[-1] = found[-1]._replace(size=found[-1].size + 1)
         else:
             found.append(Place(offset, 1, name))
-    return found
+    return found + tail

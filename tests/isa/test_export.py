@@ -29,7 +29,7 @@ from asys.isa.export import (
     to_toml,
 )
 from asys.protocol import limits
-from asys.protocol.codec import Layout, layout, p2, raw, text, u8
+from asys.protocol.codec import Layout, layout, p1, p2, raw, text, u8
 from asys.protocol.status import MEANINGS, SW
 
 PAGE = Path(__file__).parents[2] / "docs" / "instructions.md"
@@ -66,6 +66,8 @@ def test_what_is_at_the_top() -> None:
     assert data["protocol"]["version"] == "1.0"
     assert data["protocol"]["default_port"] == 7816
     assert data["protocol"]["noise"] == "Noise_IK_25519_ChaChaPoly_BLAKE2b"
+    assert data["protocol"]["epoch_context"] == "asys-epoch-v1"
+    assert data["protocol"]["encryption_context"] == "asys-enc-v1"
     assert [entry["name"] for entry in data["levels"]] == ["plain", "signed", "enc-sign"]
 
 
@@ -129,7 +131,7 @@ def _check_layout(found: dict[str, Any], declared: type[Layout]) -> None:
             assert "offset" not in entry
         else:
             assert entry["offset"] == offset
-            offset += entry.get("size", 0)
+            offset += entry.get("size", 0) + entry.get("counted", False)
         assert entry["doc"]
         if entry["type"] == "reserved":
             continue
@@ -140,7 +142,13 @@ def _check_layout(found: dict[str, Any], declared: type[Layout]) -> None:
         if field.kind == "text":
             assert (entry["size_min"], entry["size_max"]) == (field.least, field.most)
             assert (entry["pattern"], entry.get("refuse", "")) == (field.pattern, field.refuse)
+            assert entry["counted"] == field.counted
             re.compile(entry["pattern"])
+        elif field.kind == "rows" and field.slot is not None:
+            assert entry["count_max"] == field.most
+            assert "size" not in entry
+            assert entry["slot"]["size_min"] == entry["slot"]["size_max"] == field.slot.SIZE
+            _check_layout(entry["slot"], field.slot)
         elif field.slot is not None:
             assert entry["size"] == entry["count"] * field.slot.SIZE
             _check_layout(entry["slot"], field.slot)
@@ -151,6 +159,7 @@ def _check_layout(found: dict[str, Any], declared: type[Layout]) -> None:
                 field.most,
                 field.scale,
             )
+        assert entry.get("written") == (field.convert.written if field.convert else None)
         if field.enum is not None:
             assert entry["enum"] == field.enum.__name__
             assert entry["flags"] == issubclass(field.enum, IntFlag)
@@ -213,6 +222,7 @@ class Odd(Layout):
     number: Annotated[int, u8("a number", most=7)]
     key: Annotated[bytes, raw("a key", 32)]
     label: Annotated[str, text("a label", least=0, most=31, pattern="[a-z|]*")]
+    mode: Annotated[int, p1("behind what is open-ended, but in the header")]
 
 
 def _odd() -> AnyInstruction:
@@ -239,6 +249,52 @@ def test_what_no_instruction_has_yet() -> None:
     assert "| P2 | 1 | `count` | u8 |  |  | a count \\| or so; at most 32 |" in section
     assert "| 33 | 0-31 | `label` | text |  |  | a label; characters `[a-z\\|]*` |" in section
     assert "Request: 33 to 64 bytes." in section
+
+
+def test_a_counted_text_and_rows_in_full() -> None:
+    found = {one["name"]: one for one in as_dict()["instructions"]}
+    add = found["AGENT_ADD"]["request"]
+    assert (add["size_min"], add["size_max"]) == (69, 100)
+    assert [(field["name"], field["offset"]) for field in add["fields"]] == [
+        ("key", 0),
+        ("caps", 32),
+        ("ttl_s", 64),
+        ("label", 68),
+    ]
+    assert add["fields"][1]["written"].startswith("instruction names, hex codes")
+    assert add["fields"][3] == {
+        "name": "label",
+        "place": "payload",
+        "offset": 68,
+        "type": "text",
+        "doc": "a name for it, or nothing",
+        "size_min": 0,
+        "size_max": 31,
+        "pattern": "[A-Za-z0-9._-]*",
+        "counted": True,
+    }
+    listed = found["AGENT_LIST"]["response"]
+    assert (listed["size_min"], listed["size_max"]) == (4, 4 + 32 * 108)
+    rows = listed["fields"][-1]
+    assert (rows["name"], rows["offset"], rows["count_max"]) == ("agents", 4, 32)
+    offsets = [(one["name"], one["offset"], one["size"]) for one in rows["slot"]["fields"]]
+    assert offsets == [
+        ("key", 0, 32),
+        ("parent_hash", 32, 4),
+        ("caps", 36, 32),
+        ("expires", 68, 4),
+        ("flags", 72, 1),
+        ("reserved", 73, 3),
+        ("label", 76, 32),
+    ]
+    page = to_markdown()
+    assert "Request: 69 to 100 bytes." in page
+    assert (
+        "| 68 | 1 + 0-31 | `label` | text |  |  | a name for it, or nothing; its length, " in page
+    )
+    assert "Response: 4 to 3460 bytes." in page
+    assert "| 4 | 108 x count | `agents` | up to 32 slots of 108 |" in page
+    assert "Each slot of `agents`:\n" in page
 
 
 # TOML, whatever the data.
@@ -280,8 +336,8 @@ def test_toml_of_nothing() -> None:
 def test_the_rows_of_the_table() -> None:
     rows = table_rows()
     assert Row._fields[:2] == ("code", "name")
-    assert [row.code for row in rows] == ["00", "01", "02", "03", "11", "20", "22"]
-    throttle = rows[5]
+    assert [row.code for row in rows] == [f"{one.code:02X}" for one in REGISTRY]
+    (throttle,) = [row for row in rows if row.code == "20"]
     assert throttle[:7] == (
         "20",
         "PROC_THROTTLE",

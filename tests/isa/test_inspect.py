@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pytest
 
-from asys.isa import REGISTRY, SYS_HELLO, Empty, Instruction
+from asys.isa import SYS_HELLO, Empty, Instruction
 from asys.isa.inspect import (
     FAULT,
     Part,
@@ -15,28 +15,7 @@ from asys.isa.inspect import (
     instruction_of,
 )
 from asys.protocol.codec import Layout, layout, u8
-
-
-def request(text: str) -> list[tuple[int, str, str, str]]:
-    """The parts of a request in hex, their bytes in hex too."""
-    return _plain(describe_request(bytes.fromhex(text)))
-
-
-def response(text: str, name: str) -> list[tuple[int, str, str, str]]:
-    """The parts of a response in hex."""
-    return _plain(describe_response(bytes.fromhex(text), REGISTRY.named(name)))
-
-
-def _plain(parts: list[Part]) -> list[tuple[int, str, str, str]]:
-    return [(part.offset, part.raw.hex(), part.name, part.meaning) for part in parts]
-
-
-def fault(text: str) -> str:
-    """What the last part says, which must be the only fault."""
-    parts = describe_request(bytes.fromhex(text))
-    assert [part.name for part in parts].count(FAULT) == 1
-    assert parts[-1].name == FAULT
-    return parts[-1].meaning
+from isa.shown import fault, plain, request, response
 
 
 def test_a_bare_request() -> None:
@@ -78,23 +57,6 @@ def test_an_extended_signed_request() -> None:
         (11, "6e67696e78", "name", "'nginx': service name without .service"),
         (16, "0100", "Le", "256: length expected, advisory"),
     ]
-
-
-def test_a_sealed_request() -> None:
-    parts = request(f"08600000 17 00000001 aabbcc {'11' * 16} 00 {'22' * 16}")
-    assert parts[1][3] == "no instruction known here, group security"
-    assert parts[5:] == [
-        (5, "00000001", "Seq", "1"),
-        (9, "aabbcc", "sealed payload", "not opened: that takes the session's key"),
-        (12, "11" * 16, "payload tag", "not verified: that takes the session's key"),
-        (28, "00", "Le", "0: length expected, advisory"),
-        (29, "22" * 16, "Auth_Tag", "not verified: that takes the session's key"),
-    ]
-
-
-def test_a_sealed_request_without_payload() -> None:
-    parts = request(f"08620000 14 00000001 {'11' * 16} 00 {'22' * 16}")
-    assert [part[2] for part in parts[5:]] == ["Seq", "payload tag", "Le", "Auth_Tag"]
 
 
 def test_several_frames() -> None:
@@ -218,6 +180,21 @@ def test_a_response_of_sys_caps() -> None:
     assert said["SW"] == "9000 success; use the payload"
 
 
+@pytest.mark.parametrize(
+    ("page", "core", "ext"),
+    [
+        ("00", "SYS_CAPS", "PROC_THROTTLE"),
+        ("01", "40", "AGENT_ADD"),
+        ("02", "80", "A0"),
+        ("83", "C0", "E0"),
+    ],
+)
+def test_bitmaps_of_a_page_name_the_codes_of_that_page(page: str, core: str, ext: str) -> None:
+    said = response(f"00000001 00000001 {'00' * 25} {page} 9000", "SYS_CAPS")
+    assert said[0][3].startswith(f"00000001 ({core}): ")
+    assert said[1][3].startswith(f"00000001 ({ext}): ")
+
+
 def test_bitmaps_name_what_is_not_known_by_its_code() -> None:
     said = response("80000010" + "00000000" + "00" * 26 + "9000", "SYS_CAPS")
     assert said[0][3].startswith("80000010 (04, 1F): ")
@@ -325,7 +302,7 @@ def test_a_success_with_node_flags_is_read_as_one() -> None:
 
 
 def test_a_response_to_nobody_knows_what() -> None:
-    assert _plain(describe_response(b"\x01\x90\x00")) == [
+    assert plain(describe_response(b"\x01\x90\x00")) == [
         (0, "01", "payload", "name the instruction to have it read"),
         (1, "9000", "SW", "9000 success; use the payload"),
     ]

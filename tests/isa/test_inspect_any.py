@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asys.isa import REGISTRY, AnyInstruction
+from asys.isa.bytemap import size_range
 from asys.isa.inspect import FAULT, Part, describe_request, describe_response, instruction_of
 from asys.protocol.apdu import Frame, FrameParser, check_class, split_response
 from asys.protocol.codec import BadValue, WrongSize
@@ -46,7 +47,10 @@ def test_any_bytes_as_a_request(data: bytes) -> None:
         assert parts[-1].meaning.startswith("cut short in " if data else "nothing")
 
 
-@given(st.binary(max_size=60), st.sampled_from([None, *REGISTRY]))
+@given(
+    st.binary(max_size=60) | st.binary(min_size=100, max_size=240),
+    st.sampled_from([None, *REGISTRY]),
+)
 def test_any_bytes_as_a_response(data: bytes, instruction: AnyInstruction | None) -> None:
     parts = describe_response(data, instruction)
     whole(parts, data)
@@ -73,8 +77,18 @@ def test_the_fault_is_what_the_declaration_says(
     raw = raw[:1] + bytes((one.code,)) + raw[2:]
     parts = describe_request(raw)
     said = parts[-1].meaning if parts[-1].name == FAULT else ""
+    if frame.cla & 0x08 and len(frame.data) >= 4 and frame.data[:4] == bytes(4):
+        assert said.startswith("6985")
+        return
     if frame.cla & 0x08:
-        assert said[:4] in ("", "6982", "6985")
+        least, most = size_range(one.request)
+        inner = len(frame.data) - 20
+        if inner < 0:
+            assert said.startswith("6982")
+        elif inner < least or (one.request.FIXED and not one.ignores_extra and inner > most):
+            assert said.startswith("6700")
+        else:
+            assert said == ""
         return
     if frame.cla & 0x04 and len(frame.data) < 4:
         assert said.startswith("6982")
@@ -82,7 +96,7 @@ def test_the_fault_is_what_the_declaration_says(
     if frame.cla & 0x04 and frame.data[:4] == bytes(4):
         assert said.startswith("6985")
         return
-    if not frame.cla & 0x04 and one.level:
+    if frame.cla >> 2 & 3 < one.level:
         assert said.startswith("6982")
         return
     try:

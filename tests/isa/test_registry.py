@@ -9,8 +9,13 @@ import pytest
 import asys.isa
 from asys.errors import ArgumentError
 from asys.isa import (
+    ABANDON,
+    AGENT_ADD,
+    AGENT_LIST,
+    AGENT_REMOVE,
     PROC_THROTTLE,
     REGISTRY,
+    REKEY,
     SVC_RESTART,
     SYS_CAPS,
     SYS_HELLO,
@@ -47,10 +52,15 @@ def test_what_there_is() -> None:
         (0x02, "SYS_STATUS"),
         (0x03, "SYS_PROCS"),
         (0x11, "TASK_QUERY"),
+        (0x13, "REKEY"),
+        (0x14, "ABANDON"),
         (0x20, "PROC_THROTTLE"),
         (0x22, "SVC_RESTART"),
+        (0x60, "AGENT_ADD"),
+        (0x61, "AGENT_REMOVE"),
+        (0x62, "AGENT_LIST"),
     ]
-    assert len(REGISTRY) == 7
+    assert len(REGISTRY) == 12
 
 
 @pytest.mark.parametrize(
@@ -61,12 +71,18 @@ def test_what_there_is() -> None:
         (SYS_STATUS, Group.CORE, Level.PLAIN, Mode.SYNC),
         (SYS_PROCS, Group.CORE, Level.PLAIN, Mode.SYNC),
         (TASK_QUERY, Group.CONTROL, Level.PLAIN, Mode.SYNC),
+        (REKEY, Group.CONTROL, Level.PLAIN, Mode.SYNC),
+        (ABANDON, Group.CONTROL, Level.PLAIN, Mode.SYNC),
         (PROC_THROTTLE, Group.PROCESS, Level.SIGNED, Mode.SYNC),
         (SVC_RESTART, Group.PROCESS, Level.SIGNED, Mode.ASYNC),
+        (AGENT_ADD, Group.SECURITY, Level.ENC_SIGN, Mode.SYNC),
+        (AGENT_REMOVE, Group.SECURITY, Level.ENC_SIGN, Mode.SYNC),
+        (AGENT_LIST, Group.SECURITY, Level.ENC_SIGN, Mode.SYNC),
     ],
 )
 def test_how_each_travels(one: AnyInstruction, group: Group, level: Level, mode: Mode) -> None:
-    assert (one.group, one.level, one.mode, one.idempotent) == (group, level, mode, True)
+    assert (one.group, one.level, one.mode) == (group, level, mode)
+    assert one.idempotent == (one is not REKEY)
 
 
 @every
@@ -87,19 +103,29 @@ def test_what_there_is_not() -> None:
 
 @every
 def test_the_level_is_that_of_the_group(one: AnyInstruction) -> None:
-    """Core and control are plain; what acts is signed."""
+    """Core and control are plain; what acts is signed; what has to do with rights is sealed too."""
     assert (one.level is Level.PLAIN) == (one.group in (Group.CORE, Group.CONTROL))
+    assert (one.level is Level.ENC_SIGN) == (one.group is Group.SECURITY)
 
 
 @every
 def test_the_core_has_no_payload_and_no_side_effects(one: AnyInstruction) -> None:
+    """What an instruction of the core is asked travels in its header, as SYS_CAPS's page does."""
     if one.group is Group.CORE:
-        assert one.request is Empty
+        assert {field.place for field in one.request.FIELDS.values()} <= {"p1", "p2"}
+        assert (one.request is Empty) == (one is not SYS_CAPS)
         assert one.ignores_extra
         assert one.guide.risk is Risk.NONE
         assert one.guide.side_effects.startswith("None")
-    if one.guide.risk is not Risk.NONE:
+
+
+@every
+def test_who_does_harm_signs_for_it(one: AnyInstruction) -> None:
+    """But for ABANDON, which can only harm what the same key has opened."""
+    if one.guide.risk is not Risk.NONE and one is not ABANDON:
         assert one.level >= Level.SIGNED
+    assert not ABANDON.guide.side_effects.startswith("None")
+    assert ABANDON.guide.risk is Risk.LOW
 
 
 @every
@@ -136,13 +162,15 @@ def test_every_field_says_what_it_is(one: AnyInstruction) -> None:
 
 @every
 def test_units_stand_in_names(one: AnyInstruction) -> None:
-    suffixes = {"MB": "_mb", "ms": "_ms", "ns": "_ns", "%": "_percent", "Mbit/s": "_mbps"}
+    """But for `expires`, a moment that has the name of the option of `authorized_agents`."""
+    suffixes = {"MB": "_mb", "s": "_s", "ms": "_ms", "ns": "_ns"}
+    suffixes |= {"%": "_percent", "Mbit/s": "_mbps"}
     for layout in (one.request, one.reply):
         fields = dict(layout.FIELDS)
         for field in layout.FIELDS.values():
             fields |= field.slot.FIELDS if field.slot else {}
         for name, field in fields.items():
-            if field.unit:
+            if field.unit and name != "expires":
                 assert name.endswith(suffixes[field.unit])
 
 

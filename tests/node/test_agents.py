@@ -4,17 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import string
+from datetime import UTC, datetime
+from ipaddress import ip_network
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
-from asys.node.agents import Agent, AgentBook, BadLine, line_key, parse_agents, parse_line
-from asys.node.capability import ALL, CORE, describe, parse_caps
+from asys.isa.capmap import ALL, CORE
+from asys.node.agents import (
+    OPTIONS,
+    Agent,
+    AgentBook,
+    BadLine,
+    last_day,
+    line_key,
+    parse_agents,
+    parse_line,
+)
+from asys.node.rates import RateLimit
+from asys.node.scope import Scope, parse_vendors
+from asys.node.sources import Sources
 from asys.protocol.keys import PrivateKey
 
 KEY = PrivateKey(bytes(range(1, 33))).public
 OTHER = PrivateKey(bytes(range(2, 34))).public
+THIRD = PrivateKey(bytes(range(3, 35))).public
 HEX = KEY.hex()
 
 P = 2**255 - 19
@@ -53,7 +68,7 @@ def faults(text: str) -> list[int]:
 )
 def test_good_lines(line: str, label: str, caps: int) -> None:
     book = parse_agents(f"# agents\n\n{line}\n")
-    assert book == AgentBook({KEY: Agent(KEY, label, caps, 3)}, ())
+    assert book == AgentBook({KEY: Agent(KEY, label, caps, 3)}, (), frozenset({KEY}))
     assert book.get(KEY) == Agent(KEY, label, caps, 3)
     assert book.get(OTHER) is None
 
@@ -93,7 +108,7 @@ def test_what_logs_call_an_agent() -> None:
         (f"{HEX} CAPS=core", "'CAPS' is not known"),
         (f"{HEX} =core", "'' is not known"),
         (f"{HEX} na=me", "'na' is not known"),
-        (f"{HEX} caps=all role=admin", "'role' is not known to this version; there is caps="),
+        (f"{HEX} caps=all shell=yes", "'shell' is not known to this version; there are caps= "),
         (f"{HEX} a\x00", "do not print"),
         (f"{HEX}\x00", "do not print"),
         (f"\ufeff{HEX}", "do not print"),
@@ -114,6 +129,176 @@ def test_bad_lines_say_why_and_grant_nothing(line: str, why: str) -> None:
     assert number == 2
     assert why in fault
     assert list(book.agents) == [OTHER]
+
+
+USERS = {"www-data": 33, "backup": 34}
+
+
+def read(line: str) -> Agent:
+    """The agent of a line that holds, on a machine with these users."""
+    book = parse_agents(line, USERS.get)
+    assert not book.faults
+    [agent] = book.agents.values()
+    return agent
+
+
+def test_all_options_of_one_line() -> None:
+    agent = read(
+        f"{HEX} web-ops caps=core,20,22 services=nginx,web-? users=www-data,1000 "
+        "vendors=0x17,example.com from=10.0.0.0/8,2001:db8::1,unix "
+        "rate=SVC_RESTART:3/h,20:5/s expires=2030-02-28 role=admin"
+    )
+    assert agent == Agent(
+        KEY,
+        "web-ops",
+        CORE | 1 << 0x20 | 1 << 0x22,
+        1,
+        Scope(("nginx", "web-?"), frozenset({33, 1000}), parse_vendors("0x17,example.com")),
+        (RateLimit(0x22, 3, 3600), RateLimit(0x20, 5, 1)),
+        Sources((ip_network("10.0.0.0/8"), ip_network("2001:db8::1")), unix=True),
+        int(datetime(2030, 3, 1, tzinfo=UTC).timestamp()),
+        admin=True,
+    )
+
+
+def test_options_stand_in_any_order_and_say_nothing_about_each_other() -> None:
+    words = ["caps=22", "services=a", "users=34", "from=unix", "rate=22:1/s", "role=admin"]
+    assert read(f"{HEX} {' '.join(words)}") == read(f"{HEX} {' '.join(reversed(words))}")
+    for word in words:
+        agent = read(f"{HEX} {word}")
+        assert agent != read(HEX)
+        others = [one for one in words if one != word]
+        assert read(f"{HEX} {' '.join([*others, word])}") == read(f"{HEX} {' '.join(words)}")
+
+
+def test_what_is_not_said_is_not_limited_but_nothing_is_lit() -> None:
+    assert read(HEX) == Agent(KEY, "", CORE, 1, Scope(), (), None, 0, admin=False)
+
+
+@pytest.mark.parametrize(
+    ("day", "expires"),
+    [
+        ("1970-01-01", 86400),
+        ("2024-02-29", int(datetime(2024, 3, 1, tzinfo=UTC).timestamp())),
+        ("2026-12-31", int(datetime(2027, 1, 1, tzinfo=UTC).timestamp())),
+        ("2106-02-06", 49710 * 86400),
+    ],
+)
+def test_a_line_holds_to_the_end_of_its_day(day: str, expires: int) -> None:
+    agent = read(f"{HEX} expires={day}")
+    assert 0 < agent.expires == expires <= 0xFFFFFFFF
+    assert str(last_day(agent.expires)) == day
+    assert agent.options() == f"caps=core expires={day}"
+
+
+@pytest.mark.parametrize(
+    ("option", "why"),
+    [
+        ("services=", "services=: there is no value; write one, or leave the option out"),
+        ("services=a,", "services=: there is nothing next to a comma"),
+        ("services=a.service", "services=: 'a.service' must be written without its .service"),
+        ("services=[a]", "services=: '[a]' is not 1 to 64 of"),
+        ("users=", "users=: there is no value"),
+        ("users=eve", "users=: this machine has no user 'eve'; make the user first, or write"),
+        ("vendors=", "vendors=: there is no value"),
+        ("vendors=12", "vendors=: '12' is no vendor: write an id as 0x and 1 to 8 hex digits"),
+        ("from=", "from=: there is no value"),
+        ("from=10.0.0.1/8", "from=: '10.0.0.1/8' has bits set behind its prefix; write 10.0.0.0/8"),
+        ("from=here", "from=: 'here' is no IPv4 or IPv6 address"),
+        ("rate=", "rate=: there is no value"),
+        ("rate=3/h", "rate=: '3/h' is no rate: write NAME:N/s"),
+        ("rate=22:1/s,22:1/s", "rate=: '22:1/s' is the second rate of one instruction"),
+        ("expires=", "expires=: '' is no day from 1970-01-01 to 2106-02-06, written YYYY-MM-DD"),
+        ("expires=2026-02-29", "is no day"),
+        ("expires=2026-13-01", "is no day"),
+        ("expires=2026-00-01", "is no day"),
+        ("expires=2026-01-00", "is no day"),
+        ("expires=1969-12-31", "is no day"),  # its end is 0, which would mean never
+        ("expires=0000-01-01", "is no day"),
+        ("expires=2106-02-07", "is no day"),  # its end is beyond u32
+        ("expires=9999-12-31", "is no day"),
+        ("expires=26-01-01", "is no day"),
+        ("expires=2026-1-1", "is no day"),
+        ("expires=20260101", "is no day"),
+        ("expires=2026-01-01T00:00", "is no day"),
+        ("expires=never", "is no day"),
+        ("expires=\N{ARABIC-INDIC DIGIT TWO}026-01-01", "is no day"),
+        ("role=", "role=: '' is no role; there is admin"),
+        ("role=Admin", "role=: 'Admin' is no role; there is admin"),
+        ("role=admin,admin", "is no role"),
+        ("caps=core services=a services=b", "the option 'services' stands twice; leave one"),
+        ("role=admin role=admin", "the option 'role' stands twice"),
+        ("users=33 late", "'late' stands behind an option"),
+        ("services=a, b", "'b' stands behind an option"),
+        ("Users=33", "the option 'Users' is not known to this version; there are caps= services="),
+    ],
+)
+def test_bad_options_say_why_and_grant_nothing(option: str, why: str) -> None:
+    """Also where all others are right."""
+    for line in (f"{HEX} {option}", f"{HEX} a {option}"):
+        book = parse_agents(f"{line}\n{OTHER.hex()} good users=33", USERS.get)
+        [(number, fault)] = book.faults
+        assert number == 1
+        assert why in fault
+        assert list(book.agents) == [OTHER]
+        assert book.named == {KEY, OTHER}
+
+
+def test_every_option_can_stand_once_only() -> None:
+    values = {
+        "caps": "core",
+        "services": "a",
+        "users": "33",
+        "vendors": "0x1",
+        "from": "unix",
+        "rate": "22:1/s",
+        "expires": "2030-01-01",
+        "role": "admin",
+    }
+    assert set(values) == set(OPTIONS)
+    line = HEX + "".join(f" {name}={value}" for name, value in values.items())
+    read(line)
+    for name, value in values.items():
+        [(_, fault)] = parse_agents(f"{line} {name}={value}").faults
+        assert fault == f"the option '{name}' stands twice; leave one"
+
+
+def test_users_are_looked_up_once_however_many_lines_name_them() -> None:
+    asked: list[str] = []
+
+    def uid_of(name: str) -> int | None:
+        asked.append(name)
+        return USERS.get(name)
+
+    text = f"{HEX} users=www-data,backup\n{OTHER.hex()} users=backup,eve\n{THIRD.hex()} users=eve"
+    assert list(parse_agents(text, uid_of).agents) == [KEY]
+    assert sorted(asked) == ["backup", "eve", "www-data"]
+
+
+def test_users_of_this_machine_without_further_ado() -> None:
+    assert parse_agents(f"{HEX} users=root").agents[KEY].scope.users == frozenset({0})
+    assert parse_agents(f"{HEX} users=no-such-user-of-asys").faults
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", set()),
+        (HEX, {KEY}),
+        (f"# {HEX}\n#{HEX}", set()),
+        (f"{HEX} bad=1", {KEY}),
+        (f"{HEX} a\n{HEX} a", {KEY}),
+        (f"{HEX}\x00 a", {KEY}),
+        (f'"{HEX}"', {KEY}),
+        (f"{HEX} a\r{OTHER.hex()} b", {KEY}),
+        (f"{HEX} a\n{OTHER.hex()} nonsense nonsense", {KEY, OTHER}),
+        (f"{HEX}0", set()),
+        (bytes(32).hex(), {bytes(32)}),
+    ],
+)
+def test_every_key_that_a_line_is_about_is_named(text: str, named: set[bytes]) -> None:
+    """Also one that holds nothing: whoever asks for it must not be served from elsewhere."""
+    assert parse_agents(text).named == named
 
 
 @pytest.mark.parametrize("separator", ["\r", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
@@ -206,66 +391,44 @@ def test_parse_line_of_nothing() -> None:
         parse_line("  ", 1)
 
 
-WORDS = st.one_of(
-    st.just(HEX),
-    st.just(HEX.upper()),
-    st.just(OTHER.hex()),
-    st.sampled_from(["label", "caps=core", "caps=all", "caps=", "caps=20,22", "role=admin", "#"]),
-    st.text(string.ascii_letters + "=,.#\t", max_size=8),
-    st.text(max_size=5),
+NETWORKS = st.builds(
+    lambda ip, cut: ip_network((int(ip), max(0, ip.max_prefixlen - cut)), strict=False),
+    st.ip_addresses(v=4),
+    st.integers(0, 32),
+) | st.builds(
+    lambda cut: ip_network((0x20010DB8 << 96, 128 - cut), strict=False), st.integers(0, 96)
 )
-GAPS = st.sampled_from(
-    [" ", " ", " ", "\t", "\n", "\n", "\r\n", "\r", "\x0b", "\x85", "\u2028", ""]
-)
-
-
-@given(st.lists(st.tuples(WORDS, GAPS)).map(lambda parts: "".join(map("".join, parts))))
-@example(f"{HEX} a\n{HEX.upper()} b\n")
-def test_any_text_grants_only_what_a_good_line_says(text: str) -> None:
-    """Against a second reading, made of the sentences of docs/protocol.md 8.1 and nothing else."""
-    granted: dict[str, int] = {}
-    mentioned: list[str] = []
-    for whole in text.split("\n"):
-        line = whole.removesuffix("\r")
-        for key in (HEX, OTHER.hex()):
-            mentioned += [key] * (line.strip(" \t").lower().split(" ")[0].split("\t")[0] == key)
-        words = [word for word in line.replace("\t", " ").split(" ") if word]
-        if not words or words[0].lower() not in (HEX, OTHER.hex()):
-            continue
-        label = words[1:2] if len(words) > 1 and "=" not in words[1] else []
-        options = words[1 + len(label) :]
-        if label and not set(label[0]) <= set(string.ascii_letters + string.digits + "._-"):
-            continue
-        if len(options) > 1 or any(len(word) > 31 for word in label):
-            continue
-        caps = CORE
-        if options:
-            name, _, value = options[0].partition("=")
-            try:
-                caps = parse_caps(value)
-            except ValueError:
-                continue
-            if name != "caps":
-                continue
-        granted[words[0].lower()] = caps
-    book = parse_agents(text)
-    for agent in book.agents.values():
-        assert mentioned.count(agent.key.hex()) == 1
-        assert granted[agent.key.hex()] == agent.caps
-    for name in granted:
-        if name not in {key.hex() for key in book.agents}:
-            assert book.faults  # nothing is refused in silence
-
-
-@given(st.binary(max_size=300))
-def test_any_bytes_are_read(data: bytes) -> None:
-    book = parse_agents(data.decode("utf-8", "replace"))
-    assert not book.agents
 
 
 @given(
-    st.text(string.ascii_letters + string.digits + "._-", max_size=31), st.integers(1, 2**256 - 1)
+    st.builds(
+        Agent,
+        st.just(KEY),
+        st.text(string.ascii_letters + string.digits + "._-", max_size=31),
+        st.integers(1, 2**256 - 1),
+        st.just(7),
+        st.builds(
+            Scope,
+            st.none()
+            | st.lists(st.text("aZ0_.:@*?-", min_size=1, max_size=64), min_size=1).map(tuple),
+            st.none() | st.frozensets(st.integers(0, 2**32 - 2), min_size=1),
+            st.frozensets(st.integers(0, 2**32 - 1)),
+        ),
+        st.lists(
+            st.builds(
+                RateLimit,
+                st.integers(1, 255),
+                st.integers(1, 1_000_000),
+                st.sampled_from([1, 60, 3600]),
+            ),
+            unique_by=lambda limit: limit.code,
+        ).map(tuple),
+        st.none()
+        | st.builds(Sources, st.lists(NETWORKS, min_size=1).map(tuple), st.booleans())
+        | st.just(Sources((), unix=True)),
+        st.just(0) | st.integers(1, 49710).map(lambda days: days * 86400),
+        st.booleans(),
+    )
 )
-def test_a_written_agent_reads_back(label: str, caps: int) -> None:
-    agent = parse_line(f"{HEX} {label} caps={describe(caps)}", 7)
-    assert agent == Agent(KEY, label, caps, 7)
+def test_a_written_agent_reads_back(agent: Agent) -> None:
+    assert parse_line(f"{HEX} {agent.label} {agent.options()}", 7) == agent

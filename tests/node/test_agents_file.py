@@ -13,8 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from asys.node.agents import line_key, parse_agents
-from asys.node.agents_file import add_agent, parse_key, remove_agent
+from asys.node import agents_file
+from asys.node.agents import line_key, parse_agents, parse_line
+from asys.node.agents_file import (
+    add_agent,
+    grant_agent,
+    parse_key,
+    remove_agent,
+    revoke_agent,
+)
 from asys.node.config_dir import ConfigDir
 from asys.node.files import ConfigError
 from asys.protocol.keys import PrivateKey
@@ -166,11 +173,12 @@ def test_a_key_that_stands_twice_goes_whole(config: ConfigDir) -> None:
         ("#a", None, "label '#a' is not"),
         ("", "", "caps=: '' is no instruction"),
         ("", "nonsense", "caps=: 'nonsense' is no instruction"),
-        ("", "core all", "'all' stands behind an option"),
-        ("", "core\n", "do not print"),
-        ("", f"core\n{OTHER.hex()} caps=all", "do not print"),
-        ("", "core caps=all", "stands twice"),
-        ("", "core role=admin", "'role' is not known"),
+        ("", "core all", "caps=: 'core all' has blanks"),
+        ("", "core\n", "caps=: 'core\\n' has blanks"),
+        ("", "core\x85all", "caps=: 'core\\x85all' has blanks"),
+        ("", f"core\n{OTHER.hex()} caps=all", "has blanks"),
+        ("", "core caps=all", "has blanks"),
+        ("", "core role=admin", "has blanks"),
     ],
 )
 def test_what_would_be_a_bad_line_is_not_written(
@@ -185,6 +193,71 @@ def test_what_would_be_a_bad_line_is_not_written(
 def test_a_key_of_low_order_is_not_added(config: ConfigDir) -> None:
     with pytest.raises(ConfigError, match="the agent is not added: the key is of low order"):
         add_agent(config, bytes(32), "", None)
+
+
+def test_adding_with_all_options(config: ConfigDir) -> None:
+    options = {
+        "services": "nginx,web-*",
+        "users": "root,33",
+        "vendors": "example.com",
+        "from": "10.0.0.0/8,unix",
+        "rate": "SVC_RESTART:3/h",
+        "expires": "2030-01-01",
+        "role": "admin",
+    }
+    line = add_agent(config, KEY, "ops", "all", options)
+    written = " ".join(f"{name}={value}" for name, value in options.items())
+    assert line == f"{HEX} ops caps=all {written}"
+    agent = config.load_agents().agents[KEY]
+    assert agent == parse_line(line, 1)
+    assert agent.scope.users == frozenset({0, 33})
+    assert agent.admin
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"services": ""}, "services=: there is no value"),
+        ({"services": "a b"}, "services=: 'a b' has blanks or what is not ASCII; write a list"),
+        ({"services": "a role=admin"}, "services=: 'a role=admin' has blanks"),
+        ({"users": f"33\n{OTHER.hex()} caps=all"}, "users=: '33\\nab9f"),
+        ({"users": "33\u2028"}, "has blanks"),
+        ({"users": "no-such-user-of-asys"}, "this machine has no user"),
+        ({"from": "10.0.0.1/8"}, "write 10.0.0.0/8"),
+        ({"rate": "SVC_RESTART:3/d"}, "is no rate"),
+        ({"expires": "2026-02-30"}, "is no day"),
+        ({"role": "boss"}, "there is admin"),
+        ({"shell": "yes"}, "the option 'shell' is not known to this version"),
+    ],
+)
+def test_bad_options_are_not_written(config: ConfigDir, options: dict[str, str], why: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        add_agent(config, KEY, "a", None, options)
+    assert not os.listdir(config.path)
+    write(config, f"{HEX} a caps=20\n".encode())
+    for edit in (grant_agent, revoke_agent):
+        with pytest.raises(ConfigError, match=re.escape(why)):
+            edit(config, "a", options=options)
+    assert read(config) == f"{HEX} a caps=20\n".encode()
+
+
+def test_removing_by_label_does_not_bring_a_second_line_to_life(config: ConfigDir) -> None:
+    write(config, f"{HEX} web caps=core\n{HEX} caps=all\n".encode())
+    assert remove_agent(config, "web") == [f"{HEX} web caps=core", f"{HEX} caps=all"]
+    assert read(config) == b""
+
+
+def test_a_file_does_not_grow_beyond_what_is_read(
+    config: ConfigDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agents_file, "MAX_AGENTS_FILE", 200)
+    before = b"#" * 100 + b"\n"
+    write(config, before)
+    add_agent(config, KEY, "", None)
+    full = read(config)
+    with pytest.raises(ConfigError, match="would be larger than 200 bytes"):
+        add_agent(config, OTHER, "", None)
+    assert read(config) == full
 
 
 @pytest.mark.parametrize("who", ["", "nobody", "#", HEX, "caps=core", "bad", "comment"])

@@ -14,7 +14,8 @@ from typing import IO
 
 import pytest
 
-from asys.node.daemon import REPORTED_LINES, SPARE_FILES
+from asys.node.controls import REPORTED_LINES
+from asys.node.daemon import SPARE_FILES
 from asys.node.server import Limits
 from support.daemon import AGENT, LOOPS, PATIENCE, Daemon, running
 from support.own_daemon import AGENTS, argv, config, faulty
@@ -204,7 +205,7 @@ def test_room_is_made_for_all_connections(tmp_path: Path) -> None:
     with running(tmp_path, agents=AGENTS, prelude=prelude) as asyd:
         soft, hard = resource.prlimit(asyd.pid, resource.RLIMIT_NOFILE)
         limits = Limits()
-        assert soft == limits.sessions + limits.handshakes + SPARE_FILES
+        assert soft == limits.sessions + limits.unconfirmed + SPARE_FILES
         assert hard == 4096
         agents = [asyd.connect() for _ in range(60)]
         for agent in agents:
@@ -250,7 +251,9 @@ def test_a_clean_end(tmp_path: Path, number: signal.Signals, prelude: str) -> No
             "authorized_agents",
             "id_curve25519",
             "id_curve25519.pub",
+            "state",
         ]
+        assert os.listdir(directory / "state") == ["dark"]
         agent.close()
         silent.close()
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from asys.node.daemon import REPORTED_LINES
+from asys.node.controls import REPORTED_LINES
 from asys.node.files import write_atomically
 from asys.protocol.keys import PrivateKey
 from support.daemon import AGENT, LOOPS, Daemon, running, write_agents
@@ -123,7 +123,7 @@ def test_a_thousand_bad_lines_do_not_flood_the_log(tmp_path: Path) -> None:
         with path.open("a") as file:
             file.write("bad\n" * 1000)
         asyd.process.send_signal(signal.SIGHUP)
-        asyd.wait_for(f"{1000 - REPORTED_LINES} more lines grant nothing; see: asyd agents list")
+        asyd.wait_for(f"{1000 - REPORTED_LINES} more lines grant nothing; see: asyd agents check")
         asyd.wait_for("1 agents in", times=2)
         assert asyd.said("grants nothing: must begin with") == REPORTED_LINES
         assert agent.alive()

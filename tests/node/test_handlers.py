@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from asys.isa import REGISTRY, Capabilities, Hello, Processes, Status, TaskStatus
-from asys.node.capability import ALL, CORE, bits, words
+from asys.isa.capmap import ALL, CORE, bits, words
 from asys.protocol.status import SW
 from support.frames import CAPS, HELLO, PROCS, STATUS, frame
 from support.machine import MadePlatform
@@ -198,7 +198,7 @@ async def test_readings_come_when_there_are_fresh_ones(rig: Rig, agent: RigAgent
 async def test_what_cannot_be_read_fails_alone(fails: str, kind: str) -> None:
     platform = MadePlatform()
     rig = Rig(platform=platform)
-    agent = rig.connect()
+    agent = rig.session()
     broken = platform.made_vitals if fails == "vitals" else platform.made_table
     broken.error = OSError(5, "Input/output error")
     if kind == "waits":

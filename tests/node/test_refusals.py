@@ -16,7 +16,6 @@ from asys.isa import TaskStatus
 from asys.node.platform.base import (
     NoSuchTarget,
     NotPermitted,
-    ProcessHandle,
     SystemFailure,
     TableSnapshot,
     Unsupported,
@@ -35,63 +34,10 @@ from support.frames import (
 )
 from support.node_rig import AGENT, OTHER, Rig, RigAgent
 from support.services import Services, SlowServices
+from support.target import Machine, Target
 
 PENDING = b"\x00" + OK
 NOT_FOUND = b"\xff" + OK
-
-
-class Target:
-    """A ProcessHandle that is what a test makes of it."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self.start = 100
-        self.uid = 0
-        self.parent = 1
-        self.zombie = False
-        self.protected = ""
-        self.error: Exception | None = None
-        self.signals: list[str] = []
-        self.handles = 0
-
-    def refusal(self) -> str:
-        """As ProcessHandle.refusal."""
-        return self.protected
-
-    def suspend(self) -> None:
-        """As ProcessHandle.suspend."""
-        self._signal("stop")
-
-    def resume(self) -> None:
-        """As ProcessHandle.resume."""
-        self._signal("continue")
-
-    def _signal(self, name: str) -> None:
-        if self.error is not None:
-            raise self.error
-        self.signals.append(name)
-
-    def close(self) -> None:
-        """As ProcessHandle.close."""
-        self.handles -= 1
-
-
-class Machine(PortablePlatform):
-    """Has one process that can be held, with PID 4711."""
-
-    def __init__(self) -> None:
-        self.target = Target(4711)
-
-    def can_throttle(self) -> bool:
-        """As Platform.can_throttle."""
-        return True
-
-    def process(self, pid: int) -> ProcessHandle:
-        """As Platform.process."""
-        if pid != self.target.pid:
-            raise NoSuchTarget(f"there is no process {pid}")
-        self.target.handles += 1
-        return self.target
 
 
 @pytest.fixture

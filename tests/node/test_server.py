@@ -1,4 +1,4 @@
-"""What all sessions share: who gets in, what a new book of agents does, when the sampler works."""
+"""What all sessions share: ids, what a new book of agents does, when the sampler works."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import pytest
 
 from asys.node.platform.base import MachineFacts, SystemFailure
 from asys.node.platform.portable import PortablePlatform
-from asys.node.server import FACTS_SECONDS, Limits
-from asys.node.session import HANDSHAKE_SECONDS
+from asys.node.server import FACTS_SECONDS
 from asys.protocol.limits import MAGIC, PRE_HANDSHAKE_SIZE
 from asys.protocol.status import SW
 from support.frames import (
-    BLOCKED,
     CAPS,
     DENIED,
     HELLO,
@@ -41,20 +39,6 @@ async def rig() -> AsyncIterator[Rig]:
     await rig.close()
 
 
-async def limited(
-    *, sessions: int = 1000, sessions_per_key: int = 1000, handshakes: int = 1000
-) -> Rig:
-    agents = {AGENT: "agent", OTHER: "other"}
-    return Rig(agents, limits=Limits(sessions, sessions_per_key, handshakes))
-
-
-def refused_at_once(rig: Rig) -> bool:
-    agent = rig.dial()
-    assert agent.read() == b""
-    rig.run()
-    return agent.transport.over
-
-
 def refusal(agent: RigAgent) -> bytes | None:
     """The unasked word of the node, behind which its stream has ended."""
     answers = agent.responses()
@@ -62,70 +46,7 @@ def refusal(agent: RigAgent) -> bytes | None:
     return answers[0] if answers else None
 
 
-# -- room
-
-
-async def test_over_the_number_of_sessions_connections_are_closed_at_once() -> None:
-    rig = await limited(sessions=2)
-    first, second = rig.connect(), rig.connect(OTHER)
-    assert refused_at_once(rig)
-    assert first.ask(HELLO)[0].endswith(OK)
-    second.transport.lose()
-    assert not refused_at_once(rig)
-    await rig.close()
-
-
-async def test_sessions_that_fill_up_during_the_handshake() -> None:
-    rig = await limited(sessions=2)
-    agents = [rig.dial() for _ in range(3)]
-    for agent in agents:
-        agent.handshake(AGENT)
-    assert [refusal(agent) for agent in agents] == [None, None, BLOCKED]
-    assert rig.node.session_count == 2
-    assert agents[0].ask(HELLO)[0].endswith(OK)
-    await rig.close()
-
-
-async def test_one_key_has_its_own_bound() -> None:
-    rig = await limited(sessions_per_key=2)
-    mine = [rig.connect() for _ in range(4)]
-    assert [refusal(agent) for agent in mine] == [None, None, BLOCKED, BLOCKED]
-    assert refusal(rig.connect(OTHER)) is None
-    mine[0].transport.lose()
-    assert refusal(rig.connect()) is None
-    assert refusal(rig.connect()) == BLOCKED
-    await rig.close()
-
-
-async def test_by_default_one_key_has_64_sessions() -> None:
-    rig = Rig()
-    assert [refusal(rig.connect()) for _ in range(66)] == [None] * 64 + [BLOCKED] * 2
-    await rig.close()
-
-
-async def test_by_default_256_connections_may_be_nobody_yet() -> None:
-    rig = Rig({AGENT: "agent", OTHER: "other"})
-    served = rig.connect()
-    silent = [rig.dial() for _ in range(256)]
-    assert not any(agent.transport.over for agent in silent)
-    assert refused_at_once(rig)
-    assert served.ask(HELLO)[0].endswith(OK)
-    silent[0].handshake(AGENT)  # one of them shows who it is, and makes room
-    assert not refused_at_once(rig)
-    assert refused_at_once(rig)
-    rig.advance(HANDSHAKE_SECONDS)
-    assert not refused_at_once(rig)
-    await rig.close()
-
-
-async def test_a_refused_agent_that_lingers_takes_no_session() -> None:
-    rig = await limited(sessions=1, sessions_per_key=1)
-    stranger = rig.connect(AGENT)
-    stranger.session.close("for the test")
-    assert not stranger.transport.over
-    assert rig.node.session_count == 0
-    assert refusal(rig.connect()) is None
-    await rig.close()
+# -- ids
 
 
 async def test_session_ids_are_never_0_and_never_twice(
@@ -134,8 +55,8 @@ async def test_session_ids_are_never_0_and_never_twice(
     drawn = iter([5, 5, 0, 5, 6])
     with monkeypatch.context() as patch:
         patch.setattr(secrets, "randbits", lambda bits: next(drawn))
-        assert [rig.connect().session.id for _ in range(2)] == [5, 6]
-    ids = {rig.connect().session.id for _ in range(60)}
+        assert [rig.session().session.id for _ in range(2)] == [5, 6]
+    ids = {rig.session().session.id for _ in range(60)}
     assert len(ids) == 60
     assert all(0 < one < 1 << 16 for one in ids)
 
@@ -143,7 +64,7 @@ async def test_session_ids_are_never_0_and_never_twice(
 def test_ids_that_are_free_again_are_given_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "randbits", lambda bits: 5)
     for _ in range(3):
-        agent = rig.connect()
+        agent = rig.session()
         assert agent.session.id == 5
         agent.transport.lose()
 
@@ -152,9 +73,9 @@ def test_ids_that_are_free_again_are_given_again(rig: Rig, monkeypatch: pytest.M
 
 
 def test_a_removed_agent_is_closed_and_others_are_not(rig: Rig) -> None:
-    rig.node.replace_book(book({AGENT: "agent caps=all", OTHER: "other"}))
-    mine, other = rig.connect(), rig.connect(OTHER)
-    rig.node.replace_book(book({OTHER: "other"}))
+    rig.node.authority.replace_book(book({AGENT: "agent caps=all", OTHER: "other"}))
+    mine, other = rig.session(), rig.session(OTHER)
+    rig.node.authority.replace_book(book({OTHER: "other"}))
     assert mine.transport.eof_sent
     assert refusal(rig.connect()) == DENIED
     assert other.ask(HELLO)[0].endswith(OK)
@@ -164,7 +85,7 @@ def test_a_removed_agent_is_closed_and_others_are_not(rig: Rig) -> None:
 def test_an_agent_that_is_removed_during_its_handshake_does_not_get_in(rig: Rig) -> None:
     agent = rig.dial()
     agent.magic()
-    rig.node.replace_book(book({}))
+    rig.node.authority.replace_book(book({}))
     agent.link.receive_data(agent.read())
     agent.link.begin_handshake()
     agent.write(agent.link.data_to_send())
@@ -176,10 +97,10 @@ def test_other_grants_hold_from_the_next_instruction(rig: Rig) -> None:
     throttle = frame(0x20)
     assert agent.ask(throttle) == [DENIED]  # plain: it exists, and must be signed
     lit = agent.ask(CAPS)[0][4:8]
-    rig.node.replace_book(book({AGENT: "agent"}))
+    rig.node.authority.replace_book(book({AGENT: "agent"}))
     assert agent.ask(throttle) == [NO_SUCH_INSTRUCTION]
     assert agent.ask(CAPS)[0][4:8] == bytes(4) != lit
-    rig.node.replace_book(book({AGENT: "agent caps=20,22"}))
+    rig.node.authority.replace_book(book({AGENT: "agent caps=20,22"}))
     assert agent.ask(throttle, HELLO, CAPS) == [DENIED, NO_SUCH_INSTRUCTION, NO_SUCH_INSTRUCTION]
 
 
@@ -190,9 +111,9 @@ async def test_a_session_whose_key_stays_keeps_its_tasks() -> None:
     agent.send(agent.restart("web"))
     await rig.settle()
     handle = agent.responses()[0][:4]
-    rig.node.replace_book(book({AGENT: "other-name caps=core"}))
+    rig.node.authority.replace_book(book({AGENT: "other-name caps=core"}))
     assert agent.ask(frame(0x11, handle)) == [b"\x00" + OK]
-    rig.node.replace_book(book({OTHER: "other"}))
+    rig.node.authority.replace_book(book({OTHER: "other"}))
     assert len(rig.node.tasks) == 0
     await rig.close()
 
@@ -203,7 +124,7 @@ async def test_a_removed_agent_with_an_answer_under_way() -> None:
     agent = rig.connect()
     agent.send(agent.restart("web"))
     await rig.settle()
-    rig.node.replace_book(book({}))
+    rig.node.authority.replace_book(book({}))
     services.resolving.set()
     services.restarting.set()
     await rig.settle()
@@ -214,7 +135,7 @@ async def test_a_removed_agent_with_an_answer_under_way() -> None:
 
 def test_the_book_is_as_last_read(rig: Rig) -> None:
     new = book({OTHER: "other"})
-    rig.node.replace_book(new)
+    rig.node.authority.replace_book(new)
     assert rig.node.book is new
 
 
@@ -287,7 +208,7 @@ def awake(rig: Rig) -> bool:
 @pytest.fixture
 def silence(rig: Rig) -> RigAgent:
     """A session, and a sampler that sleeps."""
-    agent = rig.connect()
+    agent = rig.session()
     rig.advance(ASLEEP)
     assert not awake(rig)
     return agent
@@ -312,10 +233,11 @@ async def test_these_wake_it(rig: Rig, silence: RigAgent, request_: bytes) -> No
     assert not awake(rig)
 
 
-def test_a_session_that_opens_wakes_it(rig: Rig, silence: RigAgent) -> None:
-    assert not awake(rig)
-    rig.connect()
+def test_a_session_that_is_confirmed_wakes_it(rig: Rig, silence: RigAgent) -> None:
+    agent = rig.connect()
     rig.run()
+    assert not awake(rig)
+    agent.ask(HELLO)
     assert awake(rig)
 
 

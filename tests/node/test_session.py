@@ -152,7 +152,7 @@ def test_the_next_frame_has_its_own_ten_seconds(rig: Rig) -> None:
 
 
 def test_half_a_frame_costs_nothing_while_it_waits(rig: Rig) -> None:
-    agent = rig.connect()
+    agent = rig.session()
     rig.advance(6.0)  # the sampler sleeps
     agent.send(frame(0x01, bytes(250))[:200])
     assert [handle.due > rig.clock.now() for handle in rig.clock.pending] == [True]
@@ -263,7 +263,7 @@ def test_a_session_that_is_idle_is_closed_with_what_it_did_not_read() -> None:
 
 
 def test_a_session_is_closed_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    agent = rig.connect()
+    agent = rig.session()
     with caplog.at_level(logging.INFO, "asyd.session"):
         agent.session.close("for one reason")
         agent.session.close("for another")

@@ -335,13 +335,13 @@ def test_what_came_before_a_malformed_frame_is_answered(
 def test_what_is_wrong_with_a_tag_or_a_seq_takes_its_place_among_the_answers(rig: Rig) -> None:
     agent = rig.connect()
     first = agent.signed(0x04)
-    requests = [HELLO, first, first, agent.signed(0x01, cla=0x08), HELLO]
+    requests = [HELLO, first, first, frame(0x20), HELLO]
     wanted = [NO_SUCH_INSTRUCTION, ALREADY_RECEIVED, DENIED]
     assert agent.ask(*requests)[1:-1] == wanted
     assert agent.ask(*requests, agent.signed(0x01, bad=True), HELLO)[1:] == [
         ALREADY_RECEIVED,
         ALREADY_RECEIVED,
-        ALREADY_RECEIVED,
+        DENIED,
         agent_hello(agent),
         DENIED,
     ]

@@ -25,7 +25,7 @@ SESSION = 0x1234
 
 
 def opened(table: TaskTable, session: int = SESSION, key: str = "nginx", now: float = 0.0) -> Task:
-    task = table.open(session, key, now)
+    task = table.open(session, key, key, now)
     assert task is not None
     return task
 
@@ -106,13 +106,13 @@ def test_a_foreign_session_sees_nothing_and_changes_nothing(status: TaskStatus |
 def test_16_tasks_a_session() -> None:
     table = TaskTable()
     tasks = [opened(table) for _ in range(16)]
-    assert table.open(SESSION, "more", 1.0) is None
+    assert table.open(SESSION, "more", "more.service", 1.0) is None
     opened(table, session=2)
     tasks[0].finish(TaskStatus.SUCCESS, 1.0)
-    assert table.open(SESSION, "more", 2.0) is None
+    assert table.open(SESSION, "more", "more.service", 2.0) is None
     table.query(SESSION, tasks[0].handle, 2.0)
     opened(table, now=2.0)
-    assert table.open(SESSION, "more", 59.9) is None
+    assert table.open(SESSION, "more", "more.service", 59.9) is None
     opened(table, now=60.0)
 
 
@@ -120,11 +120,11 @@ def test_256_tasks_a_node() -> None:
     table = TaskTable()
     tasks = [opened(table, session) for session in range(1, 17) for _ in range(16)]
     assert len({task.handle for task in tasks}) == 256
-    assert table.open(17, "more", 1.0) is None
+    assert table.open(17, "more", "more.service", 1.0) is None
     table.close_session(3)
     for _ in range(16):
         opened(table, 17, now=1.0)
-    assert table.open(18, "more", 1.0) is None
+    assert table.open(18, "more", "more.service", 1.0) is None
 
 
 def test_no_half_of_a_handle_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,8 @@ def test_a_discarded_task_leaves_room_and_takes_no_other_along(
 
 
 def test_a_task_in_words() -> None:
-    assert repr(Task(0x1234_0005, SESSION, "nginx", 0.0)) == "<Task 12340005 nginx PENDING>"
+    task = Task(0x1234_0005, SESSION, "nginx", "nginx.service", 0.0)
+    assert repr(task) == "<Task 12340005 nginx PENDING>"
 
 
 @dataclass
@@ -231,7 +232,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(target=tasks, session=sessions, key=keys)
     def open(self, session: int, key: str) -> object:
-        task = self.table.open(session, key, self.now)
+        task = self.table.open(session, key, key, self.now)
         alive = self.alive()
         room = len(alive) < 5 and sum(one.session == session for one in alive) < 3
         assert (task is not None) == room

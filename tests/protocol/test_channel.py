@@ -8,31 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asys.errors import ChannelError
-from asys.protocol.channel import MAX_MESSAGE, Channel
+from asys.protocol.channel import MAX_MESSAGE
 from asys.protocol.limits import MAX_RECORD
+from protocol.channels import HERE, assert_broken, ends
 from protocol.streams import cut, marks
 
-HERE, THERE = bytes(range(32)), bytes(range(32, 64))
-
 messages = st.lists(st.binary(max_size=200), max_size=8)
-
-
-def ends() -> tuple[Channel, Channel]:
-    """Both ends of one connection."""
-    return Channel(HERE, THERE), Channel(THERE, HERE)
-
-
-def assert_broken(channel: Channel) -> None:
-    """Nothing is opened or sealed any more, nothing is kept, and no key is used again."""
-    assert channel.broken
-    channel.feed(ends()[1].seal([b"good"]))
-    assert channel.buffered == 0
-    for _ in range(2):
-        with pytest.raises(ChannelError, match="broken"):
-            channel.receive()
-        with pytest.raises(ChannelError, match="broken"):
-            channel.seal([b"x"])
-    assert "broken" in repr(channel)
 
 
 @given(messages, marks)

@@ -377,7 +377,7 @@ def test_layouts_are_frozen_and_slotted() -> None:
 
 
 def test_a_text_must_be_last() -> None:
-    with pytest.raises(TypeError, match="a text must be the last field"):
+    with pytest.raises(TypeError, match=r"Wrong\.name: text must be the last field"):
 
         @layout
         class Wrong(Layout):

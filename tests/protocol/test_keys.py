@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import pickle
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,8 @@ from asys.protocol.channel import Channel
 from asys.protocol.keys import PrivateKey, is_low_order
 from asys.protocol.link import AgentLink, NodeLink
 from asys.protocol.noise import Initiator, Responder, SessionKeys
-from asys.protocol.signing import Signer, Verifier
+from asys.protocol.signing import Signer, Verifier, encryption_key
+from protocol.silence import assert_silent
 
 P = 2**255 - 19
 LOW_ORDER = [
@@ -51,6 +51,30 @@ def test_low_order_points_are_refused(u: int, top: int) -> None:
     assert is_low_order(public)
     with pytest.raises(HandshakeError, match="not a usable X25519 key"):
         PrivateKey(RAW).exchange(public)
+
+
+@pytest.mark.parametrize("top", [0, 1 << 255], ids=["", "with the top bit"])
+@pytest.mark.parametrize(
+    "near", [*(u + step for u in LOW_ORDER for step in range(-3, 4)), *range(P - 40, 2**255)]
+)
+def test_the_table_of_low_order_points_is_what_the_exchange_refuses(near: int, top: int) -> None:
+    """Their neighbours and everything that is not reduced: nothing is missing or too much."""
+    if 0 <= near < 2**255:
+        public = _wire(near | top)
+        assert is_low_order(public) is _is_refused(public) is (near in LOW_ORDER)
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_the_table_against_the_exchange_for_any_key(public: bytes) -> None:
+    assert is_low_order(public) is _is_refused(public)
+
+
+def _is_refused(public: bytes) -> bool:
+    try:
+        PrivateKey(RAW).exchange(public)
+    except HandshakeError:
+        return True
+    return False
 
 
 def test_low_order_keys_are_refused_in_every_message() -> None:
@@ -106,23 +130,6 @@ def test_raw_gives_the_key_back_and_generate_makes_new_ones() -> None:
 # Nothing says a key aloud.
 
 
-def _spellings(secret: bytes) -> list[str]:
-    return [secret.hex(), secret.hex().upper(), repr(secret)[2:-1], repr(list(secret))[1:-1]]
-
-
-def assert_silent(thing: object, *secrets: bytes) -> None:
-    """No text that `thing` gives of itself has a secret in it."""
-    texts = [repr(thing), str(thing), f"{thing}", "%s" % (thing,)]  # noqa: UP031 - as loggers do
-    if isinstance(thing, BaseException):
-        texts += traceback.format_exception(thing)
-        texts += [repr(thing.args), repr(vars(thing)), repr(thing.__cause__)]
-        texts.append(repr(getattr(thing, "__notes__", "")))
-    for text in texts:
-        for secret in secrets:
-            for spelling in _spellings(secret):
-                assert spelling not in text
-
-
 def _holders() -> dict[str, tuple[object, list[bytes]]]:
     """One of everything that holds a secret, with the secrets."""
     agent, node = PrivateKey(RAW), PrivateKey(RAW[::-1])
@@ -140,10 +147,14 @@ def _holders() -> dict[str, tuple[object, list[bytes]]]:
     session = [keys.agent_to_node, keys.node_to_agent]
     initiator = Initiator(agent, node.public)
     initiator.write_message_1()
+    sealer, renewed = Signer(keys.agent_to_node), Channel(*session)
+    sealer.seal(0x60, 0, 0, b"sealed")
     return {
         "PrivateKey": (agent, [RAW]),
         "SessionKeys": (keys, session),
         "Signer": (Signer(keys.agent_to_node), session),
+        "Signer that has sealed": (sealer, [*session, encryption_key(keys.agent_to_node)]),
+        "Channel with new keys": (renewed, [*session, *renewed.rekey()]),
         "Verifier": (Verifier(keys.agent_to_node), session),
         "Channel": (Channel(*session), session),
         "Initiator": (initiator, [RAW, initiator._symmetric._chaining_key]),
@@ -234,6 +245,12 @@ def _failures() -> Iterator[tuple[str, BaseException, list[bytes]]]:
     yield "too much to sign", caught(signer.sign, 0x20, 0, 0, bytes(70_000)), [key]
     signer.seq = 0xFFFFFFFF
     yield "no Seq left", caught(signer.sign, 0x20, 0, 0, b""), [key]
+    yield "no Seq left to seal", caught(signer.seal, 0x60, 0, 0, b""), [key, encryption_key(key)]
+    yield "too much to seal", caught(Signer(key).seal, 0x60, 0, 0, bytes(70_000)), [key]
+    channel = Channel(key, key)
+    channel.feed(b"\x00")
+    yield "bytes behind the old keys", caught(channel.rekey), [key]
+    yield "no new keys for a broken channel", caught(channel.rekey), [key]
     link = NodeLink(node)
     yield "garbage", caught(link.receive_data, b"GET / HTTP/1.1"), secrets
     yield "a failed link", caught(link.seal, [b"x"]), secrets

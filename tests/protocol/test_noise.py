@@ -18,6 +18,7 @@ from asys.protocol import noise
 from asys.protocol.channel import Channel
 from asys.protocol.keys import PrivateKey
 from asys.protocol.noise import Initiator, Responder, SessionKeys
+from protocol.joined import Disagreement, our_agent_their_node, their_agent_our_node
 from protocol.oracle import Oracle, Refused
 
 keys = st.binary(min_size=32, max_size=32)
@@ -27,62 +28,6 @@ messages = st.lists(st.binary(max_size=300), max_size=6)
 VECTOR: dict[str, str] = json.loads(
     Path(__file__).parents[1].joinpath("vectors", "noise-ik.json").read_text(encoding="utf-8")
 )
-
-
-class Disagreement(AssertionError):
-    """The two ends do not hold the same."""
-
-
-def _same(ours: SessionKeys, theirs: Oracle, *, agent: bool) -> None:
-    sending, receiving = theirs.send_key, theirs.receive_key
-    expected = (receiving, sending) if agent else (sending, receiving)
-    if (ours.agent_to_node, ours.node_to_agent) != expected:
-        raise Disagreement("transport keys")
-    if ours.handshake_hash != theirs.handshake_hash:
-        raise Disagreement("handshake hash")
-
-
-def our_agent_their_node(
-    agent: bytes,
-    agent_ephemeral: bytes,
-    node: bytes,
-    node_ephemeral: bytes,
-    prologue: bytes = b"",
-    initiator: type[Initiator] = Initiator,
-) -> tuple[Channel, Oracle]:
-    """Both ends, open, with all that they share compared."""
-    static = PrivateKey(agent)
-    ours = initiator(
-        static,
-        PrivateKey(node).public,
-        ephemeral=PrivateKey(agent_ephemeral),
-        prologue=prologue,
-    )
-    theirs = Oracle.node(node, ephemeral=node_ephemeral, prologue=prologue)
-    theirs.read(ours.write_message_1())
-    assert theirs.remote_static == static.public
-    session = ours.read_message_2(theirs.write())
-    _same(session, theirs, agent=True)
-    return Channel(session.agent_to_node, session.node_to_agent), theirs
-
-
-def their_agent_our_node(
-    agent: bytes,
-    agent_ephemeral: bytes,
-    node: bytes,
-    node_ephemeral: bytes,
-    prologue: bytes = b"",
-    responder: type[Responder] = Responder,
-) -> tuple[Channel, Oracle]:
-    """The other way round."""
-    static = PrivateKey(node)
-    ours = responder(static, ephemeral=PrivateKey(node_ephemeral), prologue=prologue)
-    theirs = Oracle.agent(agent, static.public, ephemeral=agent_ephemeral, prologue=prologue)
-    assert ours.read_message_1(theirs.write()) == PrivateKey(agent).public
-    message_2, session = ours.write_message_2()
-    theirs.read(message_2)
-    _same(session, theirs, agent=False)
-    return Channel(session.node_to_agent, session.agent_to_node), theirs
 
 
 def talk(ours: Channel, theirs: Oracle, sent: list[bytes], received: list[bytes]) -> None:

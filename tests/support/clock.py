@@ -87,3 +87,7 @@ class ManualClock:
                 break
             self.run_next()
         self._now = max(self._now, end)
+
+    def skip(self, seconds: float) -> None:
+        """Moves time on and runs nothing: as where the event loop comes too late."""
+        self._now += seconds

@@ -188,19 +188,23 @@ def running(
     prelude: str = "",
     launcher: Sequence[str] = (),
     read_log: bool = True,
+    count_handshakes: bool = False,
 ) -> Iterator[Daemon]:
     """An asyd with its files in `directory`, on ports of its own.
 
     `agents` are the lines of `authorized_agents`: behind each key its label and options. `prelude`
     is Python that runs in the daemon's process before it, `launcher` a command that starts it.
-    Without `read_log` nobody reads stderr.
+    Without `read_log` nobody reads stderr. All agents of tests have one address, so asyd does not
+    limit its handshakes unless it is to `count_handshakes`, or `options` name a rate.
     """
     config_dir = directory / "asyd"
     config_dir.mkdir(mode=0o700)
     write_agents(config_dir, agents)
     listens = [word for one in listen for word in ("--listen", one)]
+    rate = () if count_handshakes or "--handshake-rate" in options else ("--handshake-rate", "0")
     command = [*launcher, sys.executable, "-c", prelude + COMMAND, "--config-dir", str(config_dir)]
-    daemon = Daemon(config_dir, [*command, *listens, "--port", "0", *options], read_log=read_log)
+    command += [*listens, "--port", "0", *rate, *options]
+    daemon = Daemon(config_dir, command, read_log=read_log)
     try:
         daemon.await_ready()
         if read_log:

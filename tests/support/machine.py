@@ -119,6 +119,10 @@ class MadePlatform:
         """As Platform.can_throttle."""
         return False
 
+    def lacks(self) -> list[str]:
+        """As Platform.lacks."""
+        return []
+
     def process(self, pid: int) -> ProcessHandle:
         """As Platform.process."""
         raise Unsupported(f"process {pid} is not made")

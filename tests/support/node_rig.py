@@ -5,7 +5,8 @@
     assert agent.ask(HELLO) ...
 
 Callbacks of the clock that are due run whenever the network moves. What must wait for the node's
-event loop (coroutines) runs in `await rig.settle()`.
+event loop (coroutines) runs in `await rig.settle()`. All agents have the same address, so
+handshakes are not counted where `limits` does not say so.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from asys.node.agents import AgentBook, parse_agents
+from asys.node.authority import Store
+from asys.node.directory import Delegate
 from asys.node.platform import choose_platform
 from asys.node.platform.base import Platform, ServiceManager
-from asys.node.server import Limits, Node
+from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
 from asys.protocol.keys import PrivateKey
 from asys.protocol.link import AgentLink, LinkState
 from support.clock import ManualClock
-from support.frames import Frames
+from support.frames import HELLO, OK, Frames
 
 NODE: Final = PrivateKey.generate()
 AGENT: Final = PrivateKey.generate()
 OTHER: Final = PrivateKey.generate()
+
+PEER: Final = ("192.0.2.1", 4711)
+"""Where an agent comes from that does not say otherwise."""
 
 SETTLE_TURNS: Final = 50
 """Rounds of the event loop after which everything that waits for nothing else has run."""
@@ -39,7 +45,7 @@ class MemoryTransport(asyncio.Transport):
     told when its peer does not read, and of the end exactly once.
     """
 
-    def __init__(self, protocol: Session, peer: object = ("192.0.2.1", 4711)) -> None:
+    def __init__(self, protocol: Session, peer: object = PEER) -> None:
         super().__init__({"peername": peer})
         self.protocol = protocol
         self.taking = True
@@ -223,6 +229,10 @@ class Rig:
         platform: Platform | None = None,
         services: ServiceManager | None = None,
         limits: Limits | None = None,
+        mode: Mode = Mode.FULL,
+        delegates: tuple[Delegate, ...] = (),
+        store: Store | None = None,
+        dark: bool = False,
     ) -> None:
         self.clock: Final = ManualClock()
         self.transports: list[MemoryTransport] = []
@@ -232,10 +242,14 @@ class Rig:
             platform=platform or choose_platform(),
             clock=self.clock,
             services=services,
-            limits=limits,
+            limits=limits or Limits(handshakes=0),
+            mode=mode,
+            delegates=delegates,
+            store=store,
+            dark=dark,
         )
 
-    def dial(self, peer: object = ("192.0.2.1", 4711)) -> RigAgent:
+    def dial(self, peer: object = PEER) -> RigAgent:
         """A connection on which nothing has been sent."""
         session = Session(self.node)
         transport = MemoryTransport(session, peer)
@@ -243,10 +257,17 @@ class Rig:
         session.connection_made(transport)
         return RigAgent(self, session, transport)
 
-    def connect(self, key: PrivateKey = AGENT) -> RigAgent:
-        """An agent with an open session."""
-        agent = self.dial()
+    def connect(self, key: PrivateKey = AGENT, peer: object = PEER) -> RigAgent:
+        """An agent behind the handshake, which has sent nothing since: a session not confirmed."""
+        agent = self.dial(peer)
         agent.handshake(key)
+        return agent
+
+    def session(self, key: PrivateKey = AGENT, peer: object = PEER) -> RigAgent:
+        """An agent whose session is confirmed: SYS_HELLO has been answered."""
+        agent = self.connect(key, peer)
+        [hello] = agent.ask(HELLO)
+        assert hello.endswith(OK)
         return agent
 
     def run(self) -> None:

@@ -11,19 +11,22 @@ Row = tuple[str, ...]
 Table = list[Row]
 
 
-def section(heading: str) -> str:
-    """The text below the one heading that begins so, up to the next of the same or a higher rank.
+def _without_fences(text: str) -> str:
+    """The text with every character of fenced blocks blotted out: they hold no headings."""
+    blot = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
+    return blot.sub(lambda found: re.sub(r"[^\n]", "~", found[0]), text)
 
-    Fenced blocks hold no headings.
-    """
-    found = re.findall(rf"^(#+) {re.escape(heading)}.*$", DOCUMENT, re.MULTILINE)
+
+_HEADED = _without_fences(DOCUMENT)
+
+
+def section(heading: str) -> str:
+    """The text below the one heading that begins so, up to the next of the same or higher rank."""
+    found = list(re.finditer(rf"^(#+) {re.escape(heading)}.*$", _HEADED, re.MULTILINE))
     assert len(found) == 1, f"{len(found)} headings begin with {heading!r}"
-    rank = len(found[0])
-    start = re.search(rf"^#+ {re.escape(heading)}.*$", DOCUMENT, re.MULTILINE)
-    assert start is not None
-    rest = DOCUMENT[start.end() :]
-    stop = re.search(rf"^#{{1,{rank}}} ", rest, re.MULTILINE)
-    return rest[: stop.start()] if stop else rest
+    rank, start = len(found[0][1]), found[0].end()
+    stop = re.compile(rf"^#{{1,{rank}}} ", re.MULTILINE).search(_HEADED, start)
+    return DOCUMENT[start : stop.start() if stop else None]
 
 
 def tables(text: str) -> list[Table]:
@@ -46,3 +49,24 @@ def table_below(text: str, caption: str) -> Table:
     """The rows, without the heading row, of the table that follows a line of text."""
     assert text.count(caption) == 1, f"{caption!r} stands {text.count(caption)} times"
     return tables(text[text.index(caption) :])[0][1:]
+
+
+def worked_values(appendix: str) -> dict[str, bytes]:
+    """The values of an appendix by name; a line without a name continues the one above."""
+    found: dict[str, bytes] = {}
+    name = ""
+    for block in re.findall(r"^```values\n(.*?)^```", section(appendix), re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            *named, digits = line.split()
+            if named:
+                (name,) = named
+                assert name not in found, f"{name} stands twice"
+                found[name] = b""
+            found[name] += bytes.fromhex(digits)
+    return found
+
+
+def prose(appendix: str) -> str:
+    """An appendix without its values and tables."""
+    text = re.sub(r"^```values\n.*?^```", "", section(appendix), flags=re.MULTILINE | re.DOTALL)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("|"))

@@ -29,7 +29,8 @@ class Ended(Exception):
 class RawAgent(Frames):
     """A connection; after `handshake`, a session."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, source: str = "") -> None:
+        """`source` is the address of this machine that it comes from; "": whichever fits."""
         super().__init__()
         self.answers: list[bytes] = []
         if isinstance(address, str):
@@ -37,7 +38,9 @@ class RawAgent(Frames):
             self.socket.settimeout(PATIENCE)
             self.socket.connect(address)
         else:
-            self.socket = socket.create_connection(address, PATIENCE)
+            self.socket = socket.create_connection(
+                address, PATIENCE, source_address=(source, 0) if source else None
+            )
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     # -- bytes
@@ -106,9 +109,10 @@ class RawAgent(Frames):
     def ended(self) -> bool:
         """Waits for what comes next: True when it is the end, False when it is a response."""
         try:
-            self.answers.insert(0, self.answer())
+            found = self.answer()
         except Ended:
             return True
+        self.answers.insert(0, found)
         return False
 
     def final(self) -> list[bytes]:

@@ -3,6 +3,8 @@
     async with WireNode(serve(answer)) as node:
         async with node.connect() as session: ...
 
+    async with WireNode(serve_b(answer, lit="core,security")) as node: ...  # speaks part B
+
 A script is a coroutine function that gets a Peer for each connection; when it returns, the
 connection is closed. ThreadedWireNode is the same for tests without an event loop of their own.
 """
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 import struct
 import threading
@@ -22,10 +25,12 @@ import asys
 from asys import isa
 from asys.client.aio import Connecting
 from asys.isa import Capabilities
-from asys.protocol.apdu import Frame, FrameParser
+from asys.isa.capmap import parse_caps, words
+from asys.protocol.apdu import CLA_SEC, Frame, FrameParser
 from asys.protocol.keys import PrivateKey
 from asys.protocol.link import LinkState, NodeLink
 from asys.protocol.signing import Verifier
+from asys.protocol.status import SW
 
 OK: Final = b"\x90\x00"
 
@@ -46,6 +51,9 @@ CAPS: Final = Capabilities(
     page=0,
 )
 
+PAGES: Final = 4
+"""Requests with which every connection begins: the pages 1, 2, 3 and 0 of SYS_CAPS."""
+
 HELLO: Final = isa.Hello(magic=b"ASYS", node_uid=0x3D1219C7, time_ns=1_700_000_000_000_000_000)
 
 
@@ -64,6 +72,8 @@ class Peer:
         """Every request so far."""
         self.received = 0
         """Bytes from the agent so far."""
+        self.rekeys = 0
+        """REKEYs answered with success so far."""
         self._reader = reader
         self._writer = writer
         self._parser = FrameParser()
@@ -108,8 +118,29 @@ class Peer:
     async def accept(self, *, part_b: bool = False) -> None:
         """The handshake and the SYS_CAPS that every connection begins with."""
         await self.handshake()
-        for _ in range(2):
+        for _ in range(PAGES):
             self.reply(answer_caps(await self.request(), part_b=part_b))
+
+    def opened(self, frame: Frame) -> Frame:
+        """A request with its payload in clear, its tag checked where it has one.
+
+        The Seq stays in front. A wrong tag or ciphertext is a fault of the agent, and raises.
+        """
+        if not frame.cla & CLA_SEC:
+            return frame
+        refused = self.verifier.verify(frame)
+        clear = None if refused is SW.DENIED else self.verifier.open(frame)
+        if clear is None:
+            raise ValueError(f"{frame.ins:02X}: the tag or the ciphertext is wrong")
+        return clear
+
+    def rekey(self) -> None:
+        """Answers REKEY under the old keys and goes on with new ones."""
+        if self._ready or self.link.channel.buffered:
+            raise ValueError("something came behind REKEY, before its answer")
+        self.reply(OK)
+        self.link.rekey()
+        self.rekeys += 1
 
     async def silence(self) -> None:
         """Reads, and says nothing until the agent has gone."""
@@ -142,6 +173,13 @@ def answer_caps(frame: Frame, *, part_b: bool = False) -> bytes:
     return struct.pack(">II", 0xAAAA0000, 0xBBBB0000) + CAPS.pack()[8:-1] + bytes((frame.p1,)) + OK
 
 
+def page_of(lit: int, number: int) -> bytes:
+    """SYS_CAPS as a node that speaks part B answers it."""
+    core, ext = words(lit, number)
+    shown = dataclasses.replace(CAPS, core_bitmap=core, ext_bitmap=ext, page=number)
+    return shown.pack() + OK
+
+
 def answer(frame: Frame) -> bytes | None:
     """What a healthy node answers to the instructions that tests use; 6A81 to all others."""
     if frame.ins == isa.SYS_CAPS.code:
@@ -170,11 +208,36 @@ def serve(answering: Answer = answer, *, part_b: bool = False) -> Script:
     return script
 
 
+def serve_b(answering: Answer = answer, *, lit: str = "core,process,14") -> Script:
+    """A node that speaks part B: pages of a map, REKEY where it is lit, Enc+Sign.
+
+    `answering` gets all other requests, in clear; 6A81 for what is not lit.
+    """
+    bits = parse_caps(lit)
+
+    async def script(peer: Peer) -> None:
+        await peer.handshake()
+        while True:
+            frame = peer.opened(await peer.request())
+            if not bits >> frame.ins & 1:
+                peer.reply(b"\x6a\x81")
+            elif frame.ins == isa.SYS_CAPS.code:
+                peer.reply(page_of(bits, frame.p1))
+            elif frame.ins == isa.REKEY.code:
+                peer.rekey()
+            else:
+                reply = answering(frame)
+                if reply is not None:
+                    peer.reply(reply)
+
+    return script
+
+
 class WireNode:
     """Listens on loopback, or at the unix socket `path`, while its block is entered."""
 
     def __init__(self, script: Script | None = None, *, path: str = "") -> None:
-        self.key: Final = PrivateKey.generate()
+        self.key = PrivateKey.generate()
         self.identity: Final = asys.Identity.generate()
         self.peers: list[Peer] = []
         self.host = f"unix:{path}" if path else "127.0.0.1"

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from asys import __version__
+from asys.cli import agents_options
 from asys.protocol.limits import DEFAULT_PORT
 
 
@@ -21,6 +22,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"asyd {__version__}")
     _add_config_dir(parser)
+    _add_state_dir(parser)
+    _add_admin_socket(parser)
+    parser.add_argument(
+        "--mode",
+        choices=("full", "monitor"),
+        default="full",
+        help="monitor: what is not in core is not done for anybody (6D00), and no privileges are "
+        "needed (default: %(default)s)",
+    )
     parser.add_argument(
         "--listen",
         action="append",
@@ -49,6 +59,14 @@ def _parser() -> argparse.ArgumentParser:
         help="sessions at a time for one agent (default: %(default)s)",
     )
     parser.add_argument(
+        "--handshake-rate",
+        type=_rate,
+        default=20,
+        metavar="N",
+        help="handshakes a second from one IPv4 address or IPv6 /64, and five times as many at "
+        "once; 0: no limit (default: %(default)s)",
+    )
+    parser.add_argument(
         "--supervisord",
         metavar="URL",
         help="where supervisord answers, if there is no systemd: unix:///run/supervisor.sock or "
@@ -64,21 +82,31 @@ def _parser() -> argparse.ArgumentParser:
     _add_command(
         commands, "pubkey", "print the node's public key, as `asys trust --stdin` reads it"
     )
-    agents = _add_command(commands, "agents", "list, add or remove agents")
-    actions = agents.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = _add_command(actions, "add", "let an agent in")
-    add.add_argument("key", metavar="KEY", help="the agent's public key, 64 hex digits")
-    add.add_argument("--label", default="", help="a name for it, 1 to 31 of A-Z a-z 0-9 . _ -")
-    add.add_argument(
-        "--caps",
-        metavar="LIST",
-        help="what exists for it: instruction names, hex codes, groups, core, all, with commas "
-        "(default: core)",
-    )
-    remove = _add_command(actions, "remove", "shut an agent out")
-    remove.add_argument("who", metavar="KEY|LABEL")
-    _add_command(actions, "list", "show who may connect, and lines that are refused")
+    agents = _add_command(commands, "agents", "edit, check and try out who may do what")
+    agents_options.add_actions(agents, _add_command, _add_state_dir)
+    _add_control(commands)
     return parser
+
+
+def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands that ask the asyd that runs."""
+    sessions = _add_command(commands, "sessions", "list or close the sessions of a running asyd")
+    actions = sessions.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = _add_command(actions, "list", "show who is connected")
+    listing.add_argument("--json", action="store_true", help="print JSON")
+    close = _add_command(actions, "close", "close all sessions of an agent")
+    close.add_argument("who", metavar="KEY|LABEL")
+    dark = _add_command(
+        commands, "dark", "let every agent fall to core, until `asyd light`, also if asyd restarts"
+    )
+    light = _add_command(commands, "light", "end what `asyd dark` began")
+    for parser in (dark, light):
+        _add_state_dir(parser, argparse.SUPPRESS)
+    reload = _add_command(
+        commands, "reload", "read authorized_agents again, and show lines that are refused"
+    )
+    for parser in (sessions, listing, close, dark, light, reload):
+        _add_admin_socket(parser, argparse.SUPPRESS)
 
 
 def _add_command(
@@ -99,12 +127,39 @@ def _add_config_dir(parser: argparse.ArgumentParser, default: str | None = None)
     )
 
 
+def _add_state_dir(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument(
+        "--state-dir",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="what asyd must not forget (default: /var/lib/asyd for /etc/asyd, else state in the "
+        "config directory)",
+    )
+
+
+def _add_admin_socket(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument(
+        "--admin-socket",
+        type=Path,
+        default=default,
+        metavar="PATH",
+        help="where a running asyd takes orders from root and its own user, in a directory of "
+        "mode 0700 (default: /run/asyd/admin.sock for /etc/asyd, else admin.sock in the config "
+        "directory)",
+    )
+
+
 def _port(written: str) -> int:
     return _number(written, 0, "a port")
 
 
 def _count(written: str) -> int:
     return _number(written, 1, "a number")
+
+
+def _rate(written: str) -> int:
+    return _number(written, 0, "a number")
 
 
 def _number(written: str, least: int, what: str) -> int:

@@ -98,6 +98,8 @@ def _help(field: Field) -> str:
     said = field.doc
     if field.kind == "text":
         return f"{said}; {field.least} to {field.most} characters, {field.pattern}"
+    if field.convert is not None:
+        return f"{said}; {field.convert.written}"
     if field.kind == "bytes":
         return f"{said}; {2 * field.size} hex digits"
     if field.slot is not None:
@@ -118,22 +120,26 @@ def _help(field: Field) -> str:
 def _converter(name: str, field: Field) -> Callable[[str], Any]:
     """What turns the text of an option into a value; the range is the layout's to check."""
 
-    def convert(text: str) -> Any:
+    def read(text: str) -> Any:
         if field.absent is not None and text == "none":
             return _NONE
         try:
-            return _convert(field, text)
+            return convert(field, text)
+        except ArgumentError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
         except ValueError:
             raise argparse.ArgumentTypeError(f"{text!r} is not {_expected(field)}") from None
 
-    convert.__name__ = name
-    return convert
+    read.__name__ = name
+    return read
 
 
-def _convert(field: Field, text: str) -> Any:
-    """ValueError where the text cannot be such a value."""
+def convert(field: Field, text: str) -> Any:
+    """The value of a field that a text stands for. ValueError, ArgumentError: it is none."""
     if field.kind == "text" or _is_choice(field):
         return text
+    if field.convert is not None:
+        return field.convert.of(text)
     if field.kind == "bytes":
         return bytes.fromhex(text)
     if field.slot is not None:
@@ -170,7 +176,7 @@ def _slot(layout: type[Layout], text: str) -> Layout:
         field = layout.FIELDS.get(name.strip())
         if field is None or not equals:
             raise ValueError(pair)
-        values[name.strip()] = _convert(field, value.strip())
+        values[name.strip()] = convert(field, value.strip())
     try:
         slot = layout(**values)
         slot.check()

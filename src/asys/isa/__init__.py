@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-from asys.isa import control, core, process
-from asys.isa.control import TASK_QUERY, TaskState, TaskStatus
+from asys.isa import control, core, process, security
+from asys.isa.capmap import CapabilityMap
+from asys.isa.control import ABANDON, REKEY, TASK_QUERY, Abandoned, TaskState, TaskStatus
 from asys.isa.core import (
     SYS_CAPS,
     SYS_HELLO,
@@ -36,23 +37,42 @@ from asys.isa.definition import (
     TaskHandle,
 )
 from asys.isa.process import PROC_THROTTLE, SVC_RESTART, ThrottleAction
+from asys.isa.security import (
+    AGENT_ADD,
+    AGENT_LIST,
+    AGENT_REMOVE,
+    AgentFlags,
+    AgentHash,
+    Agents,
+    ListedAgent,
+)
 
 REGISTRY = Registry()
-for _group in (core, control, process):
+for _group in (core, control, process, security):
     REGISTRY.add(*_group.INSTRUCTIONS)
 
 __all__ = [
+    "ABANDON",
+    "AGENT_ADD",
+    "AGENT_LIST",
+    "AGENT_REMOVE",
     "PROC_THROTTLE",
     "REGISTRY",
+    "REKEY",
     "SVC_RESTART",
     "SYS_CAPS",
     "SYS_HELLO",
     "SYS_PROCS",
     "SYS_STATUS",
     "TASK_QUERY",
+    "Abandoned",
+    "AgentFlags",
+    "AgentHash",
+    "Agents",
     "AnyInstruction",
     "Architecture",
     "Capabilities",
+    "CapabilityMap",
     "Empty",
     "FileSystem",
     "Group",
@@ -60,6 +80,7 @@ __all__ = [
     "Hello",
     "Instruction",
     "Level",
+    "ListedAgent",
     "Mode",
     "PressureSource",
     "Process",

@@ -22,7 +22,8 @@ class Span(NamedTuple):
 def spans(layout: type[Layout]) -> list[Span]:
     """The payload of `layout` from its first byte to its last, reserved bytes included.
 
-    A field of slots is one span; the bytes of a slot are `spans(field.slot)`.
+    A field of slots is one span; the bytes of a slot are `spans(field.slot)`. What is open-ended
+    has the size 0; where it is counted, its length is the byte at its offset.
     """
     found: list[Span] = []
     offset = 0
@@ -30,7 +31,7 @@ def spans(layout: type[Layout]) -> list[Span]:
         if field.place != "payload":
             continue
         found.append(Span(offset, field.size, name, field))
-        offset += field.size
+        offset += field.size + field.counted
         if field.reserved:
             found.append(Span(offset, field.reserved, "reserved", None))
             offset += field.reserved
@@ -47,8 +48,10 @@ def parameters(layout: type[Layout]) -> dict[str, tuple[str, Field]]:
 
 
 def size_range(layout: type[Layout]) -> tuple[int, int]:
-    """The fewest and the most bytes of a payload; the same where there is no text."""
-    last = next(reversed(layout.FIELDS.values()), None)
-    if layout.FIXED or last is None:
+    """The fewest and the most bytes of a payload; the same where nothing in it is open-ended."""
+    last = next((field for field in layout.FIELDS.values() if field.open_ended), None)
+    if last is None:
         return layout.SIZE, layout.SIZE
+    if last.slot is not None:
+        return layout.SIZE, layout.SIZE + last.most * last.slot.SIZE
     return layout.SIZE + last.least, layout.SIZE + last.most

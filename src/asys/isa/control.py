@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated
 
-from asys.isa.definition import Guide, Instruction, Risk
-from asys.protocol.codec import Layout, layout, u8, u32
+from asys.isa.definition import Empty, Guide, Instruction, Risk
+from asys.protocol.codec import Layout, layout, u8, u16, u32
 
 
 class TaskStatus(IntEnum):
@@ -58,4 +58,47 @@ TASK_QUERY = Instruction(
     ),
 )
 
-INSTRUCTIONS = (TASK_QUERY,)
+
+@layout
+class Abandoned(Layout):
+    """ABANDON: how many sessions went. 2 bytes."""
+
+    closed: Annotated[int, u16("other sessions of this agent that were closed")]
+
+
+REKEY = Instruction(
+    0x13,
+    "REKEY",
+    request=Empty,
+    reply=Empty,
+    idempotent=False,
+    guide=Guide(
+        description="New keys for this connection, made from the old ones, which are erased.",
+        when="Never by hand: the SDK does it on a connection that has lasted long.",
+        when_not="To recover from a stolen key: who has the old keys can make the new ones. Only a "
+        "new connection gives fresh secrets.",
+        side_effects="Every later message of this connection has the new keys.",
+        reversible="No: the old keys are gone.",
+        risk=Risk.NONE,
+    ),
+)
+
+ABANDON = Instruction(
+    0x14,
+    "ABANDON",
+    request=Empty,
+    reply=Abandoned,
+    guide=Guide(
+        description="Closes every other session of this agent's own key on the node.",
+        when="After a crash or a move, when sessions of an earlier life of this agent are in the "
+        "way, or when its key may be in use elsewhere.",
+        when_not="While other parts of the same agent work on this node: they lose their sessions "
+        "and the handles of their tasks.",
+        side_effects="The other sessions end at once; what they started goes on, its outcome is "
+        "not told any more.",
+        reversible="No, but the others may connect again.",
+        risk=Risk.LOW,
+    ),
+)
+
+INSTRUCTIONS = (TASK_QUERY, REKEY, ABANDON)

@@ -6,10 +6,14 @@ docs/protocol.md, section 6. Offsets never move; a test pins every byte.
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Annotated
+from typing import Annotated, Final
 
 from asys.isa.definition import Empty, Guide, Instruction, Risk
-from asys.protocol.codec import Layout, layout, raw, slots, u8, u16, u32, u64
+from asys.protocol.codec import Layout, layout, p1, raw, slots, u8, u16, u32, u64
+
+PAGES: Final = 4
+PAGE_MASK: Final = PAGES - 1
+"""Bits of `page` in the answer that say which page it is."""
 
 
 class Architecture(IntEnum):
@@ -55,8 +59,8 @@ class ProcessFlags(IntFlag):
 class Capabilities(Layout):
     """SYS_CAPS: what this agent may do on this node, and what the node is. 34 bytes."""
 
-    core_bitmap: Annotated[int, u32("bit N: instruction N exists for this agent")]
-    ext_bitmap: Annotated[int, u32("bit N: instruction 20+N exists for this agent")]
+    core_bitmap: Annotated[int, u32("bit N: instruction 40 x page + N exists for this agent")]
+    ext_bitmap: Annotated[int, u32("bit N: instruction 40 x page + 20 + N exists for this agent")]
     protocol_version: Annotated[int, u16("protocol version, high byte major")]
     kernel_major: Annotated[int, u8("kernel version, major")]
     kernel_minor: Annotated[int, u8("kernel version, minor")]
@@ -79,18 +83,30 @@ class Capabilities(Layout):
             unknown=PressureSource.NONE,
         ),
     ]
-    page: Annotated[int, u8("bits 1-0: page of the capability map; the rest is reserved")]
+    page: Annotated[
+        int, u8("bits 1-0: page of the capability map; bit 7: a node flag is up; the rest reserved")
+    ]
+
+    @property
+    def lit(self) -> int:
+        """The part of the capability map that this page shows; bit = code of the instruction."""
+        return (self.ext_bitmap << 32 | self.core_bitmap) << 64 * (self.page & PAGE_MASK)
 
     def has(self, code: int) -> bool:
-        """True when instruction `code`, 00 to 3F, exists for this agent."""
-        if not 0 <= code <= 0x3F:
-            return False
-        return bool((self.ext_bitmap << 32 | self.core_bitmap) >> code & 1)
+        """True when instruction `code` stands on this page and exists for this agent."""
+        return code >= 0 and bool(self.lit >> code & 1)
 
     @property
     def instructions(self) -> tuple[int, ...]:
-        """The codes, 00 to 3F, of all instructions that exist for this agent."""
-        return tuple(code for code in range(0x40) if self.has(code))
+        """The codes of all instructions on this page that exist for this agent."""
+        return tuple(code for code in range(0x100) if self.has(code))
+
+
+@layout
+class CapabilitiesPage(Layout):
+    """Which 64 codes of the capability map to show; it travels as P1."""
+
+    page: Annotated[int, p1("page of the capability map: codes 40 x page and up", most=3)] = 0
 
 
 @layout
@@ -146,7 +162,7 @@ class Processes(Layout):
 SYS_CAPS = Instruction(
     0x00,
     "SYS_CAPS",
-    request=Empty,
+    request=CapabilitiesPage,
     reply=Capabilities,
     ignores_extra=True,
     guide=Guide(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntFlag
 
 from asys.isa import REGISTRY, AnyInstruction, Level, Mode
-from asys.isa.bytemap import parameters, size_range, spans
+from asys.isa.bytemap import Span, parameters, size_range, spans
 from asys.protocol.codec import Field, Layout
 from asys.protocol.limits import SEQ_SIZE, SW_SIZE
 from asys.protocol.status import MEANINGS
@@ -109,13 +109,23 @@ def _fields(layout: type[Layout]) -> str:
         if span.field is None:
             rows.append((str(span.offset), str(span.size), "reserved", "", "", "", ""))
         else:
-            size = str(span.size) if span.size else f"{span.field.least}-{span.field.most}"
-            rows.append((str(span.offset), size, f"`{span.name}`", *_columns(span.field)))
+            rows.append((str(span.offset), _size(span), f"`{span.name}`", *_columns(span.field)))
     return _table(("Offset", "Size", "Field", "Type", "Unit", "Scale", "Meaning"), rows)
 
 
+def _size(span: Span) -> str:
+    field = span.field
+    if field is None or not field.open_ended:
+        return str(span.size)
+    if field.slot is not None:
+        return f"{field.slot.SIZE} x count"
+    return f"{'1 + ' if field.counted else ''}{field.least}-{field.most}"
+
+
 def _columns(field: Field) -> tuple[str, str, str, str]:
-    kind = field.kind if field.slot is None else f"{field.most} slots of {field.slot.SIZE}"
+    kind = field.kind
+    if field.slot is not None:
+        kind = f"{'up to ' if field.kind == 'rows' else ''}{field.most} slots of {field.slot.SIZE}"
     numeric = field.kind.startswith("u")
     scale = str(field.scale) if numeric and field.scale != 1 else ""
     notes = [field.doc]
@@ -125,6 +135,8 @@ def _columns(field: Field) -> tuple[str, str, str, str]:
         notes.append(f"at least {field.least}")
     if numeric and field.enum is None and field.most != (1 << 8 * field.size) - 1:
         notes.append(f"at most {field.most}")
+    if field.counted:
+        notes.append("its length, u8, stands before it")
     if field.pattern:
         notes.append(f"characters `{field.pattern}`")
     if field.refuse:
@@ -136,7 +148,8 @@ def _details(layout: type[Layout]) -> Iterable[str]:
     """Tables of the slots and of the codes that a layout's fields have."""
     for name, field in layout.FIELDS.items():
         if field.slot is not None:
-            yield f"Each slot of `{name}`; a slot whose first field is 0 is empty:\n"
+            empty = "" if field.kind == "rows" else "; a slot whose first field is 0 is empty"
+            yield f"Each slot of `{name}`{empty}:\n"
             yield _fields(field.slot)
             yield from _details(field.slot)
         if field.enum is not None:

@@ -4,6 +4,8 @@
 
 The data has no null: a key that does not apply is left out. Numbers named `least`, `most`, `absent`
 and the values of enums are as on the wire; `scale` is what a value is multiplied by to get there.
+The length of a text that is `counted` is a u8 at its offset, the text stands behind it. `written`
+says what a person may write for bytes that are more than bytes.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from asys.isa.document import to_markdown
 from asys.protocol import apdu, limits
 from asys.protocol.codec import Field, Layout
 from asys.protocol.noise import PROTOCOL_NAME
-from asys.protocol.signing import EPOCH_CONTEXT, MAX_SEQ
+from asys.protocol.signing import ENCRYPTION_CONTEXT, EPOCH_CONTEXT, MAX_SEQ
 from asys.protocol.status import MEANINGS, SW
 
 FORMAT: Final = 1
@@ -104,6 +106,7 @@ def _protocol() -> dict[str, Any]:
         "version_on_wire": limits.VERSION,
         "noise": PROTOCOL_NAME.decode("ascii"),
         "epoch_context": EPOCH_CONTEXT.decode("ascii"),
+        "encryption_context": ENCRYPTION_CONTEXT.decode("ascii"),
         "magic": limits.MAGIC.hex(),
         "default_port": limits.DEFAULT_PORT,
         "byte_order": "big",
@@ -187,12 +190,14 @@ def _field(field: Field) -> dict[str, Any]:
         found |= {"size_min": field.least, "size_max": field.most, "pattern": field.pattern}
         if field.refuse:
             found["refuse"] = field.refuse
-        return found
+        return found | {"counted": field.counted}
+    if field.kind == "rows" and field.slot is not None:
+        return found | {"count_max": field.most, "slot": _layout(field.slot)}
     found["size"] = field.size
     if field.slot is not None:
         return found | {"count": field.most, "slot": _layout(field.slot)}
     if field.kind == "bytes":
-        return found
+        return found | ({"written": field.convert.written} if field.convert else {})
     found |= {"least": field.least, "most": field.most, "scale": field.scale}
     if field.unit:
         found["unit"] = field.unit

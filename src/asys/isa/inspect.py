@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
-from asys.isa import REGISTRY, AnyInstruction, Group
-from asys.isa.bytemap import Span, parameters, spans
+from asys.isa import REGISTRY, AnyInstruction, Capabilities, Group
+from asys.isa.bytemap import Span, parameters, size_range, spans
+from asys.isa.core import PAGE_MASK
 from asys.protocol import apdu
 from asys.protocol.codec import BadValue, Field, Layout, WrongSize
 from asys.protocol.limits import AEAD_TAG_SIZE, AUTH_TAG_SIZE, MAX_DATA, SEQ_SIZE, SW_SIZE
@@ -221,7 +222,8 @@ def _data(walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int
         if seq == 0:
             fault = _status(SW.ALREADY_RECEIVED, "Seq starts at 1")
     if sec == apdu.SEC_ENC_SIGN:
-        return _sealed(walk, length) or fault
+        sealed = _sealed(walk, instruction, length)
+        return fault or sealed  # a node looks at Seq before it opens anything
     if instruction is None:
         if length:
             walk.take(length, "payload", "of an instruction that is not known here")
@@ -233,7 +235,8 @@ def _data(walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int
     return fault
 
 
-def _sealed(walk: _Walk, length: int) -> str:
+def _sealed(walk: _Walk, instruction: AnyInstruction | None, length: int) -> str:
+    """Takes the `length` bytes behind Seq. Of what is inside, only its length can be judged."""
     inner = length - AEAD_TAG_SIZE
     if inner < 0:
         if length:
@@ -242,6 +245,13 @@ def _sealed(walk: _Walk, length: int) -> str:
     if inner:
         walk.take(inner, "sealed payload", "not opened: that takes the session's key")
     walk.take(AEAD_TAG_SIZE, "payload tag", "not verified: that takes the session's key")
+    if instruction is None:
+        return _status(SW.NO_SUCH_INSTRUCTION, "the code is not known here")
+    least, most = size_range(instruction.request)
+    too_long = inner > most and instruction.request.FIXED and not instruction.ignores_extra
+    if inner < least or too_long:
+        said = f"{inner} bytes are sealed, {instruction.name} takes {least}"
+        return _status(SW.WRONG_LENGTH, said if least == most else f"{said} to {most}")
     return ""
 
 
@@ -267,18 +277,26 @@ def _payload(walk: _Walk, layout: type[Layout], length: int, extra: str) -> None
 def _fields(walk: _Walk, layout: type[Layout], found: list[Span], end: int, prefix: str) -> None:
     for span in found:
         size = span.size
-        if span.field is not None and span.field.kind == "text":
+        name = prefix + span.name
+        if span.field is not None and span.field.open_ended:
+            if span.field.counted and walk.at < end:
+                walk.take(1, f"{name} length", f"{walk.peek(1, name)[0]} bytes of text follow")
             size = end - walk.at
         if size == 0 or size > end - walk.at:
             return
-        name = prefix + span.name
         if span.field is None:
             walk.take(size, name, "no meaning yet")
+        elif span.field.kind == "rows" and span.field.slot is not None:
+            _rows(walk, name, span.field.slot, end)
         elif span.field.slot is not None:
             _slots(walk, name, span.field.slot, span.field.most)
         else:
             raw = walk.peek(size, name)
-            said = _SPECIAL.get(span.name, _value)(span.field, raw)
+            if span.name in _BITMAPS:
+                said = _bitmap(raw, _BITMAPS[span.name] + _first_code(walk, end))
+            else:
+                special = _SPECIAL.get(span.name)
+                said = special(raw) if special else _value(span.field, raw)
             walk.take(size, name, f"{said}: {span.field.doc}")
 
 
@@ -291,10 +309,20 @@ def _slots(walk: _Walk, name: str, slot: type[Layout], count: int) -> None:
             _fields(walk, slot, spans(slot), walk.at + slot.SIZE, f"{where}.")
 
 
+def _rows(walk: _Walk, name: str, slot: type[Layout], end: int) -> None:
+    index = 0
+    while end - walk.at >= slot.SIZE:
+        _fields(walk, slot, spans(slot), walk.at + slot.SIZE, f"{name}[{index}].")
+        index += 1
+
+
 def _value(field: Field, raw: bytes) -> str:
     """What the bytes of a field say, in the terms of its declaration."""
     if field.kind == "text":
         return ascii(raw.decode("latin-1"))
+    if field.convert is not None:
+        said = str(field.convert.decode(raw))
+        return ascii(said) if said else "none"
     if field.kind == "bytes":
         return ascii(raw.decode("latin-1")) if raw.isalnum() else raw.hex()
     number = int.from_bytes(raw, "big")
@@ -315,6 +343,18 @@ def _code(enum: type[IntEnum] | type[IntFlag], number: int) -> str:
     return f"{number} ({name})"
 
 
+_BITMAPS: Final = {"core_bitmap": 0x00, "ext_bitmap": 0x20}
+"""The first code of each bitmap of SYS_CAPS on its first page."""
+
+_PAGE_OFFSET: Final = next(span.offset for span in spans(Capabilities) if span.name == "page")
+
+
+def _first_code(walk: _Walk, end: int) -> int:
+    """The first code on the page of the capability map that a payload of SYS_CAPS shows."""
+    page = walk.data[_PAGE_OFFSET] if end > _PAGE_OFFSET else 0
+    return 64 * (page & PAGE_MASK)
+
+
 def _bitmap(raw: bytes, first: int) -> str:
     bits = int.from_bytes(raw, "big")
     codes = [first + bit for bit in range(8 * len(raw)) if bits >> bit & 1]
@@ -323,39 +363,37 @@ def _bitmap(raw: bytes, first: int) -> str:
     return f"{raw.hex().upper()} ({', '.join(names) or 'none'})"
 
 
-def _core_bitmap(field: Field, raw: bytes) -> str:
-    return _bitmap(raw, 0x00)
-
-
-def _ext_bitmap(field: Field, raw: bytes) -> str:
-    return _bitmap(raw, 0x20)
-
-
-def _version(field: Field, raw: bytes) -> str:
+def _version(raw: bytes) -> str:
     return f"{raw[0]}.{raw[1]}"
 
 
-def _time(field: Field, raw: bytes) -> str:
+def _moment(seconds: int) -> str:
+    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _time(raw: bytes) -> str:
     ns = int.from_bytes(raw, "big")
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=ns // 10**9)
-    return f"{ns} ns ({moment:%Y-%m-%d %H:%M:%S} UTC)"
+    return f"{ns} ns ({_moment(ns // 10**9)})"
 
 
-def _uid(field: Field, raw: bytes) -> str:
-    return raw.hex()
+def _expires(raw: bytes) -> str:
+    seconds = int.from_bytes(raw, "big")
+    return f"{seconds} ({_moment(seconds) if seconds else 'never'})"
 
 
-def _handle(field: Field, raw: bytes) -> str:
+def _handle(raw: bytes) -> str:
     text = raw.hex().upper()
     return f"{text} (session {text[:4]}, task {text[4:]})"
 
 
-_SPECIAL: Final[dict[str, Callable[[Field, bytes], str]]] = {
-    "core_bitmap": _core_bitmap,
-    "ext_bitmap": _ext_bitmap,
+_SPECIAL: Final[dict[str, Callable[[bytes], str]]] = {
     "protocol_version": _version,
-    "node_uid": _uid,
+    "node_uid": bytes.hex,
     "time_ns": _time,
+    "expires": _expires,
     "handle": _handle,
+    "key": bytes.hex,
+    "key_hash": bytes.hex,
+    "parent_hash": bytes.hex,
 }
-"""Fields whose number says more when it is taken apart, by name."""
+"""Fields that say more when they are taken apart, or less than they seem to, by name."""

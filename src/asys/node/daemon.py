@@ -12,20 +12,27 @@ import resource
 import signal
 import socket
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from asys import __version__
+from asys.node.admin import AdminServer, serve_admin
+from asys.node.authority import Store
+from asys.node.blackout import Blackout
 from asys.node.clock import LoopClock
 from asys.node.config_dir import ConfigDir
-from asys.node.files import ConfigError, quoted
+from asys.node.controls import NodeControls, report_agents
+from asys.node.delegated_store import DamagedStore, DelegatedStore
+from asys.node.directory import Delegate
+from asys.node.files import ConfigError
 from asys.node.listen import Address, listen
 from asys.node.logs import set_up
+from asys.node.places import Places, places
 from asys.node.platform import choose_platform
-from asys.node.server import Limits, Node
+from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
 
 try:
@@ -40,9 +47,6 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 SPARE_FILES: Final = 64
 """File descriptors that asyd needs beside one for each connection."""
 
-REPORTED_LINES: Final = 100
-"""Bad lines of `authorized_agents` that are logged one by one."""
-
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -54,6 +58,10 @@ class Options:
     supervisord: str | None = None
     portable: bool = False
     debug: bool = False
+    mode: str = "full"
+    state_dir: Path | None = None
+    admin_socket: Path | None = None
+    handshake_rate: int = 20
 
 
 def run(options: Options) -> None:
@@ -80,29 +88,42 @@ def _fill_standard_files() -> None:
 
 async def _serve(config: ConfigDir, options: Options) -> None:
     platform = choose_platform(portable=options.portable)
+    where = places(config.path, state_dir=options.state_dir, admin_socket=options.admin_socket)
+    blackout = Blackout(where.state_dir)
+    blackout.prepare()
+    delegates, store = _load_delegates(where)
     node = Node(
         key=config.load_key(),
         book=config.load_agents(),
         platform=platform,
         clock=LoopClock(asyncio.get_running_loop()),
         services=platform.service_manager(options.supervisord),
-        limits=options.limits,
+        limits=replace(options.limits, handshakes=options.handshake_rate),
+        mode=Mode(options.mode),
+        delegates=delegates,
+        store=store,
     )
+    controls = NodeControls(node, config, blackout)
     report_agents(config, node)
     make_room(options.limits)
     asyncio.get_running_loop().set_exception_handler(partial(_on_loop_error, node))
-    servers = []
+    servers: list[asyncio.Server | AdminServer] = []
     listening: list[Address] = []
     try:
-        end = _handle_signals(config, node)
+        end = _handle_signals(controls)
+        servers.append(serve_admin(controls, where.admin_socket))
+        # Not before: an order that comes when nobody listens yet is left in the flag.
+        node.authority.set_dark(blackout.load())
         for address in options.addresses:
-            server, actual = await listen(lambda: Session(node), address)
-            servers.append(server)
+            listener, actual = await listen(lambda: Session(node), address)
+            servers.append(listener)
             listening.append(actual)
         services = node.services.name if node.services is not None else "no service manager"
         for address in listening:
             _log.info("asyd %s listens on %s", __version__, address)
-        _log.info("platform %s, %s", platform.name, services)
+        _log.info("platform %s, %s, mode %s", platform.name, services, options.mode)
+        for lack in platform.lacks():
+            _log.info("%s", lack)
         gc.collect()
         gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         _say_ready(listening[0], node)
@@ -116,6 +137,19 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         for server in servers:
             server.close()
         await node.close()
+
+
+def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
+    """The agents that agents have added.
+
+    A damaged file keeps out those whom it names, and nobody else; it stays as it is.
+    """
+    store = DelegatedStore(where.state_dir)
+    try:
+        return store.load(), store
+    except ConfigError as error:
+        _log.error("no agent that an agent has added can connect: %s", error)
+        return (), DamagedStore(store.path)
 
 
 def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -133,7 +167,7 @@ def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[st
 
 def make_room(limits: Limits) -> None:
     """Raises the soft limit of file descriptors, as far as the hard one lets it."""
-    needed = limits.sessions + limits.handshakes + SPARE_FILES
+    needed = limits.sessions + limits.unconfirmed + SPARE_FILES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
@@ -151,42 +185,22 @@ def make_room(limits: Limits) -> None:
         )
 
 
-def _handle_signals(config: ConfigDir, node: Node) -> asyncio.Event:
+def _handle_signals(controls: NodeControls) -> asyncio.Event:
     """SIGHUP reads the agents again; SIGTERM and SIGINT set the event that ends the daemon."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, reload, config, node)
+    loop.add_signal_handler(signal.SIGHUP, reload, controls)
     loop.add_signal_handler(signal.SIGTERM, end.set)
     loop.add_signal_handler(signal.SIGINT, end.set)
     return end
 
 
-def reload(config: ConfigDir, node: Node) -> None:
+def reload(controls: NodeControls) -> None:
     """Reads `authorized_agents` again; when it cannot be read, what was known stays in force."""
     try:
-        book = config.load_agents()
+        controls.reload()
     except ConfigError as error:
         _log.error("authorized_agents is not read again, the agents stay as they were: %s", error)
-        return
-    node.replace_book(book)
-    report_agents(config, node)
-
-
-def report_agents(config: ConfigDir, node: Node) -> None:
-    """Says how many agents there are, and which lines grant nothing."""
-    faults = node.book.faults
-    for number, fault in faults[:REPORTED_LINES]:
-        _log.warning("%s line %d grants nothing: %s", config.agents_path, number, fault)
-    if len(faults) > REPORTED_LINES:
-        _log.warning(
-            "%d more lines grant nothing; see: asyd agents list", len(faults) - REPORTED_LINES
-        )
-    _log.info("%d agents in %s", len(node.book.agents), config.agents_path)
-    if not node.book.agents:
-        _log.warning(
-            "nobody can connect; add an agent with: asyd agents add KEY --config-dir %s",
-            quoted(config.path),
-        )
 
 
 def _say_ready(address: Address, node: Node) -> None:

@@ -2,34 +2,45 @@
 
 Framing, Auth_Tag and replay are the session's; here an agent's table begins: 256 entries, one a
 code. What does not exist for the agent is `dark`, one function for every such code. What exists is
-a gate around its handler: platform, security level, length, parameters, then the handler itself.
+a gate around its handler: platform, security level, length, parameters, rate, then the handler
+itself. A handler that looks for a target checks scope and rate by itself, as both come before it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from asys.isa import REGISTRY, AnyInstruction, Empty
+from asys.isa.capmap import EVERYTHING
 from asys.node.platform.base import PlatformError, translate
+from asys.node.refusal import Refused
 from asys.protocol.apdu import CLA_MORE, CLA_SEC, Frame
 from asys.protocol.codec import BadValue, Layout, WrongSize
 from asys.protocol.limits import SEQ_SIZE
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
+    from asys.node.rates import Bucket
     from asys.node.server import Node
     from asys.node.session import Session
 
 _log = logging.getLogger("asyd.dispatch")
 
-Answer: TypeAlias = bytes | Coroutine[Any, Any, bytes]
-"""A response, payload || SW; or the coroutine that will give it."""
 
-Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "bytes | Layout | None"] | None
+class NewKeys:
+    """What REKEY answers: 9000 under the old keys, and the new ones behind it."""
+
+
+NEW_KEYS: Final = NewKeys()
+
+Answer: TypeAlias = bytes | Coroutine[Any, Any, bytes] | NewKeys
+"""A response, payload || SW; or the coroutine that will give it; or NEW_KEYS."""
+
+Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "bytes | Layout | None"] | NewKeys | None
 """What a handler gives: a layout, nothing, a coroutine of these, or a whole response as bytes."""
 
 Handler: TypeAlias = Callable[["Session", Any], Reply]
@@ -37,39 +48,38 @@ Entry: TypeAlias = Callable[["Session", Frame], Answer]
 _H = TypeVar("_H", bound=Handler)
 
 _SUCCESS: Final = SW.SUCCESS.wire
+_BLOCKED: Final = SW.BLOCKED.wire
 _EMPTY: Final = Empty()
-
-
-class Refused(Exception):
-    """Raised by a handler: the answer is this status word. `reason` is for the log alone."""
-
-    def __init__(self, sw: SW, reason: str) -> None:
-        super().__init__(reason)
-        self.sw = sw
 
 
 @dataclass(frozen=True, slots=True)
 class _Handled:
     handler: Handler
     possible: Callable[[Node], bool]
+    finds_target: bool = False
 
 
 _HANDLERS: Final[dict[int, _Handled]] = {}
 
 
 def handles(
-    instruction: AnyInstruction, *, possible: Callable[[Node], bool] = lambda node: True
+    instruction: AnyInstruction,
+    *,
+    possible: Callable[[Node], bool] = lambda node: True,
+    finds_target: bool = False,
 ) -> Callable[[_H], _H]:
     """Makes a function the handler of an instruction.
 
     It gets the session and the parsed request. `possible` says at start whether this node can do
-    it at all; where not, the answer is 6D00 and the bit in SYS_CAPS is down.
+    it at all; where not, the answer is 6D00 and the bit in SYS_CAPS is down. `finds_target`: the
+    handler checks the rate itself, in its place between scope and target, and takes from it when
+    every check has passed.
     """
 
     def take(handler: _H) -> _H:
         if instruction.code in _HANDLERS:
             raise ValueError(f"{instruction!r} has a handler already")
-        _HANDLERS[instruction.code] = _Handled(handler, possible)
+        _HANDLERS[instruction.code] = _Handled(handler, possible, finds_target)
         return handler
 
     return take
@@ -86,27 +96,53 @@ def unsupported(_session: Session, _frame: Frame) -> bytes:
 
 
 class Dispatcher:
-    """The gates of a node, made once at start; hands out a table for each capability map."""
+    """The gates of a node, made once at start; hands out a table for each capability map.
 
-    def __init__(self, node: Node) -> None:
+    `offered` is the map of what the node's mode offers at all; the rest answers 6D00 where granted.
+    """
+
+    def __init__(self, node: Node, offered: int = EVERYTHING) -> None:
         self._gates: list[Entry] = [dark] * 256
         self.possible = 0
         self._tables: dict[int, list[Entry]] = {}
         for instruction in REGISTRY:
-            handled = _HANDLERS.get(instruction.code)
-            if handled is not None and handled.possible(node):
-                self._gates[instruction.code] = _gate(instruction, handled.handler)
-                self.possible |= 1 << instruction.code
+            code = instruction.code
+            handled = _HANDLERS.get(code)
+            if handled is not None and offered >> code & 1 and handled.possible(node):
+                self._gates[code] = _gate(instruction, handled.handler)
+                self.possible |= 1 << code
             else:
-                self._gates[instruction.code] = unsupported
+                self._gates[code] = unsupported
 
-    def table(self, caps: int) -> list[Entry]:
-        """The entries for all 256 codes, for an agent with the capability map `caps`."""
+    def table(self, caps: int, rates: Mapping[int, Bucket] | None = None) -> list[Entry]:
+        """The entries for all 256 codes, for an agent with the capability map `caps`.
+
+        `rates` are the buckets of the codes that have a rate for this agent.
+        """
         table = self._tables.get(caps)
         if table is None:
             table = [gate if caps >> code & 1 else dark for code, gate in enumerate(self._gates)]
             self._tables[caps] = table
+        if rates:
+            table = table.copy()
+            for code, bucket in rates.items():
+                if (caps & self.possible) >> code & 1:
+                    table[code] = self._rated(code, bucket)
         return table
+
+    def _rated(self, code: int, bucket: Bucket) -> Entry:
+        instruction = REGISTRY.get(code)
+        handled = _HANDLERS[code]
+        if instruction is None or handled.finds_target:
+            return self._gates[code]
+        handler = handled.handler
+
+        def limited(session: Session, request: Any) -> Reply:
+            if not bucket.use(session.node.clock.now()):
+                return _BLOCKED
+            return handler(session, request)
+
+        return _gate(instruction, limited)
 
     def forget_tables(self) -> None:
         """Drops tables that nobody may use any more, when the agents have been read again."""
@@ -139,6 +175,8 @@ def _gate(instruction: AnyInstruction, handler: Handler) -> Entry:
             reply = handler(session, request)
             if type(reply) is bytes:
                 return reply
+            if reply is NEW_KEYS:
+                return NEW_KEYS
             if not iscoroutine(reply):
                 return _pack(reply)
         except Exception as error:

@@ -9,13 +9,17 @@ import os
 import re
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds until asyd takes them."""
+
+_CREDENTIALS: Final = struct.Struct("iII")
+_PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
 
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\](?::(.*))?", re.DOTALL)
@@ -78,7 +82,7 @@ async def listen(
     loop = asyncio.get_running_loop()
     try:
         if address.path:
-            _clear_stale(Path(address.path))
+            clear_stale(Path(address.path))
             server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
             os.chmod(address.path, 0o666)  # noqa: S103  who may come in is decided by keys
             return server, address
@@ -92,14 +96,18 @@ async def listen(
     return server, Address(address.host, server.sockets[0].getsockname()[1])
 
 
-def _clear_stale(path: Path) -> None:
-    """Removes the socket of a daemon that is gone; never one that somebody answers on."""
+def clear_stale(path: Path, known_as: Path | None = None) -> None:
+    """Removes the socket of a daemon that is gone; never one that somebody answers on.
+
+    ListenError names the path that it is `known_as`. OSError when it cannot be asked.
+    """
+    shown = known_as or path
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
-        raise ListenError(f"cannot listen on unix:{path}: there is a file that is no socket")
+        raise ListenError(f"cannot listen on unix:{shown}: there is a file that is no socket")
     probe = socket.socket(socket.AF_UNIX)
     probe.setblocking(False)
     try:
@@ -112,4 +120,16 @@ def _clear_stale(path: Path) -> None:
         pass  # somebody listens, and is behind with accepting
     finally:
         probe.close()
-    raise ListenError(f"cannot listen on unix:{path}: another process listens there")
+    raise ListenError(f"cannot listen on unix:{shown}: another process listens there")
+
+
+def peer_credentials(connection: Any) -> tuple[int, int] | None:
+    """uid and PID of a peer on a Unix socket; None for others, and where the system does not tell.
+
+    `connection` is a socket, or what an event loop shows in place of one.
+    """
+    if _PEERCRED is None or connection is None or connection.family != socket.AF_UNIX:
+        return None
+    data = connection.getsockopt(socket.SOL_SOCKET, _PEERCRED, _CREDENTIALS.size)
+    pid, uid, _ = _CREDENTIALS.unpack(data)
+    return uid, pid

@@ -8,26 +8,33 @@ import secrets
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from asys.isa import Capabilities
+from asys.isa.capmap import CORE, EVERYTHING, words
+from asys.isa.core import PAGES
 from asys.node import handlers
-from asys.node.agents import Agent, AgentBook
-from asys.node.capability import words
+from asys.node.agents import AgentBook
+from asys.node.authority import Authority, Store
 from asys.node.clock import Clock
+from asys.node.directory import Delegate, Holding
 from asys.node.dispatch import Dispatcher
+from asys.node.door import UNCONFIRMED, HandshakeRates, Replays, Unconfirmed
 from asys.node.grant import Grant
 from asys.node.logs import Throttled
 from asys.node.platform.base import MachineFacts, Platform, PlatformError, ServiceManager
 from asys.node.protection import Protection
+from asys.node.rates import Bucket, RateLimit
 from asys.node.sampler import Sampler
+from asys.node.scope import Scope
 from asys.node.session import Session
 from asys.node.tasks import TaskTable
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import VERSION
 from asys.protocol.status import SW
 
-__all__ = ["Limits", "Node", "handlers"]
+__all__ = ["Limits", "Mode", "Node", "handlers"]
 
 _log = logging.getLogger("asyd.node")
 
@@ -41,8 +48,24 @@ class Limits:
 
     sessions: int = 1024
     sessions_per_key: int = 64
-    handshakes: int = 256
-    """Connections that have not shown who they are."""
+    unconfirmed: int = UNCONFIRMED
+    """Connections that have not shown who they are; the oldest goes for a newcomer."""
+
+    handshakes: int = 20
+    """Handshakes a second from one address, and five times as many at once; 0: no limit."""
+
+
+class Mode(StrEnum):
+    """What a node offers at all."""
+
+    FULL = "full"
+    MONITOR = "monitor"
+    """What `core` names: nothing that changes anything, and nothing that needs a privilege."""
+
+    @property
+    def offered(self) -> int:
+        """The capability map of it; what an agent is granted beyond that answers 6D00."""
+        return CORE if self is Mode.MONITOR else EVERYTHING
 
 
 class Node:
@@ -61,7 +84,13 @@ class Node:
         clock: Clock,
         services: ServiceManager | None = None,
         limits: Limits | None = None,
+        mode: Mode = Mode.FULL,
+        delegates: tuple[Delegate, ...] = (),
+        store: Store | None = None,
+        dark: bool = False,
+        checked: bool = True,
     ) -> None:
+        """`checked` False leaves capability maps, scopes and rates out, to measure their cost."""
         self.key = key
         self.platform = platform
         self.clock = clock
@@ -72,43 +101,77 @@ class Node:
         self.sampler = Sampler(platform, clock)
         self.protection = Protection(platform)
         self.noticed = Throttled(logging.getLogger("asyd.door"))
-        self._book = book
-        self._dispatcher = Dispatcher(self)
+        self.rates = HandshakeRates(self.limits.handshakes)
+        self.replays = Replays()
+        self._checked = checked
+        self._dispatcher = Dispatcher(self, mode.offered)
         self._grants: dict[bytes, Grant] = {}
+        self._buckets: dict[tuple[bytes, RateLimit], Bucket] = {}
         self._facts = platform.facts()
         self._facts_at = clock.now()
         self._connections: set[Session] = set()
+        self._unconfirmed = Unconfirmed[Session](self.limits.unconfirmed)
         self._sessions: dict[int, Session] = {}
         self._per_key: Counter[bytes] = Counter()
         self._background: set[asyncio.Task[None]] = set()
+        self.authority = Authority(
+            book,
+            delegates,
+            clock,
+            node_key=key.public,
+            store=store,
+            changed=self._regrant,
+            dark=dark,
+        )
 
     # -- who comes in
 
     def admit(self, session: Session) -> bool:
-        """Whether there is room for a connection that has not shown who it is."""
-        handshakes = len(self._connections) - len(self._sessions)
-        if len(self._sessions) >= self.limits.sessions or handshakes >= self.limits.handshakes:
+        """Whether there is room for a connection that has not shown who it is.
+
+        When too many of these are there, the newcomer takes the place of the oldest.
+        """
+        if len(self._sessions) >= self.limits.sessions:
             return False
         self._connections.add(session)
+        evicted = self._unconfirmed.add(session)
+        if evicted is not None:
+            evicted.evict()
         return True
 
-    def open_session(self, session: Session, agent_key: bytes) -> SW | None:
-        """Gives a session its id and its grant; else the status word that refuses it."""
+    def greeted(self, session: Session, source: bytes | str) -> str:
+        """A connection has shown the magic: why it may not go on, or ''."""
+        if not self.rates.allow(source, self.clock.now()):
+            return "too many handshakes from one address"
+        self._unconfirmed.advance(session)
+        return ""
+
+    def knows(self, agent_key: bytes, peername: object, ephemeral: bytes) -> Grant | None:
+        """The grant of an agent whose message 1 has authenticated; None: answer 6982."""
         grant = self.grant(agent_key)
-        if grant is None:
-            return SW.DENIED
+        if grant is None or not _may_come_from(grant.holding, peername):
+            return None
+        self.replays.remember(ephemeral, self.clock.now())
+        return grant
+
+    def confirm(self, session: Session) -> SW | None:
+        """The first message of a session has authenticated: nobody replays that.
+
+        Gives it its id and its place; else the status word that refuses it.
+        """
+        key = session.grant.holding.key
         if (
             len(self._sessions) >= self.limits.sessions
-            or self._per_key[agent_key] >= self.limits.sessions_per_key
+            or self._per_key[key] >= self.limits.sessions_per_key
         ):
             return SW.BLOCKED
         session_id = 0
         while not session_id or session_id in self._sessions:
             session_id = secrets.randbits(16)
         session.id = session_id
-        session.grant = grant
+        self._unconfirmed.discard(session)
         self._sessions[session_id] = session
-        self._per_key[agent_key] += 1
+        self._per_key[key] += 1
         now = self.clock.now()
         if now - self._facts_at > FACTS_SECONDS:
             self._read_facts(now)
@@ -126,7 +189,7 @@ class Node:
     def leave(self, session: Session) -> None:
         """Frees what a session held: its id, its place, its task handles."""
         if self._sessions.pop(session.id, None) is not None:
-            key = session.grant.agent.key
+            key = session.grant.holding.key
             self._per_key[key] -= 1
             if not self._per_key[key]:
                 del self._per_key[key]
@@ -134,59 +197,98 @@ class Node:
 
     def forget(self, session: Session) -> None:
         """The connection is gone."""
+        self._unconfirmed.discard(session)
         self._connections.discard(session)
+
+    def of_key(self, agent_key: bytes) -> list[Session]:
+        """The connections of an agent that have come through the handshake, confirmed or not."""
+        return [
+            session
+            for session in self._connections
+            if not session.closed and session.agent_key == agent_key
+        ]
 
     # -- what an agent holds
 
     def grant(self, agent_key: bytes) -> Grant | None:
-        """What the agent with this key holds; None when the file does not name it."""
+        """What the agent with this key holds; None: it may not connect."""
         grant = self._grants.get(agent_key)
         if grant is None:
-            agent = self._book.get(agent_key)
-            if agent is None:
+            holding = self.authority.holding(agent_key)
+            if holding is None:
                 return None
-            grant = self._grants[agent_key] = self._compile(agent)
+            grant = self._grants[agent_key] = self._compile(holding)
         return grant
 
-    def _compile(self, agent: Agent) -> Grant:
+    def _compile(self, holding: Holding) -> Grant:
+        caps = self.authority.caps(holding)
+        scope = holding.root.scope
+        rates = {limit.code: self._bucket(holding, limit) for limit in holding.root.rates}
+        if not self._checked:
+            caps, scope, rates = EVERYTHING, Scope(), {}
         return Grant(
-            agent, self._dispatcher.table(agent.caps), agent.caps & self._dispatcher.possible
+            holding,
+            self._dispatcher.table(caps, rates),
+            caps & self._dispatcher.possible,
+            scope,
+            rates,
+            holding.expires * 1_000_000_000,
         )
 
-    def replace_book(self, book: AgentBook) -> None:
-        """Takes over a new reading of `authorized_agents`.
+    def _bucket(self, holding: Holding, limit: RateLimit) -> Bucket:
+        """The bucket that all agents of one line share; reading the file again does not fill it."""
+        return self._buckets.setdefault((holding.root.key, limit), Bucket(limit))
 
-        Live sessions hold by the new one from their next instruction on; sessions of keys that are
-        no longer there are closed.
+    def _regrant(self) -> None:
+        """Something has changed: live sessions hold by it from their next instruction on.
+
+        Sessions of keys that hold nothing any more, or may not be where they are, are closed.
         """
-        self._book = book
         self._grants.clear()
         self._dispatcher.forget_tables()
-        for session in list(self._sessions.values()):
-            grant = self.grant(session.grant.agent.key)
-            if grant is None:
-                session.close("its key was removed")
+        lines = self.book.agents
+        for root, limit in list(self._buckets):
+            if root not in lines or limit not in lines[root].rates:
+                del self._buckets[root, limit]
+        for session in list(self._connections):
+            if session.closed or not session.agent_key:
+                continue
+            grant = self.grant(session.agent_key)
+            if grant is None or not _may_come_from(grant.holding, session.peername):
+                session.close("it may not connect any more")
             else:
                 session.grant = grant
 
-    def caps_reply(self, grant: Grant) -> bytes:
+    def caps_reply(self, grant: Grant, page: int) -> bytes:
         """The answer to SYS_CAPS for an agent."""
         if grant.caps_facts is not self._facts:
             grant.caps_facts = self._facts
-            grant.caps_reply = _capabilities(grant.lit, self._facts).pack() + SW.SUCCESS.wire
-        return grant.caps_reply
+            grant.caps_replies = [
+                _capabilities(grant.lit, self._facts, one).pack() + SW.SUCCESS.wire
+                for one in range(PAGES)
+            ]
+        return grant.caps_replies[page]
 
     # -- running
 
     @property
     def book(self) -> AgentBook:
-        """Who may connect, as last read."""
-        return self._book
+        """The lines of `authorized_agents`, as last read."""
+        return self.authority.book
+
+    @property
+    def sessions(self) -> list[Session]:
+        """Sessions that are open now, and those that are not confirmed yet."""
+        return [one for one in self._connections if one.agent_key and not one.closed]
 
     @property
     def session_count(self) -> int:
         """Sessions that are open now."""
         return len(self._sessions)
+
+    def is_connected(self, agent_key: bytes) -> bool:
+        """Whether an agent has a session."""
+        return agent_key in self._per_key
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs something beside the sessions; what goes wrong in it is logged."""
@@ -206,13 +308,19 @@ class Node:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.authority.close()
         self.sampler.close()
         if self.services is not None:
             await self.services.close()
 
 
-def _capabilities(lit: int, facts: MachineFacts) -> Capabilities:
-    core, ext = words(lit)
+def _may_come_from(holding: Holding, peername: object) -> bool:
+    sources = holding.root.sources
+    return sources is None or sources.allows(peername)
+
+
+def _capabilities(lit: int, facts: MachineFacts, page: int) -> Capabilities:
+    core, ext = words(lit, page)
     major, minor, patch = facts.kernel
     return Capabilities(
         core_bitmap=core,
@@ -228,5 +336,5 @@ def _capabilities(lit: int, facts: MachineFacts) -> Capabilities:
         root_size_mb=facts.root_size_mb,
         root_file_system=facts.root_file_system,
         rpi_source=facts.rpi_source,
-        page=0,
+        page=page,
     )

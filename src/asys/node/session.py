@@ -13,9 +13,12 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from asys.errors import LinkError
-from asys.node.clock import Handle
+from asys.node.alarm import Alarm
+from asys.node.dispatch import NEW_KEYS
+from asys.node.door import source
+from asys.node.listen import peer_credentials
 from asys.node.logs import clean
-from asys.protocol.apdu import CLA_SEC, SEC_SIGNED, FrameParser
+from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, FrameParser
 from asys.protocol.link import LinkState, NodeLink
 from asys.protocol.status import SW
 
@@ -48,6 +51,7 @@ class Session(asyncio.Protocol):
     """A connection, and after the handshake a session of one agent."""
 
     __slots__ = (
+        "_alarm",
         "_begun",
         "_channel",
         "_clock",
@@ -60,14 +64,15 @@ class Session(asyncio.Protocol):
         "_peer",
         "_reading",
         "_started",
-        "_timer",
-        "_timer_at",
         "_transport",
         "_verify",
+        "agent_key",
         "closed",
         "grant",
         "id",
         "node",
+        "opened_ns",
+        "peername",
         "shown",
         "shown_last",
     )
@@ -76,12 +81,15 @@ class Session(asyncio.Protocol):
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.id = 0
+        self.id = 0  # until it is confirmed
+        self.agent_key = b""  # until the handshake is done
+        self.opened_ns = 0
+        self.peername: object = None
         self.closed = False
         self.shown: dict[int, int] = {}
         self.shown_last: TableSnapshot | None = None
         self._clock = node.clock
-        self._link = NodeLink(node.key)
+        self._link = NodeLink(node.key, self)
         self._parser = FrameParser()
         self._messages: deque[bytes] = deque()
         self._opened = False
@@ -90,20 +98,29 @@ class Session(asyncio.Protocol):
         self._peer = ""
         self._started = self._last_frame = self._clock.now()
         self._begun: float | None = None
-        self._timer: Handle | None = None
-        self._timer_at = 0.0
+        self._alarm = Alarm(node.clock)
 
     @property
     def name(self) -> str:
         """Who this is, for logs."""
-        return self.grant.agent.name if self._opened else self._peer
+        return self.grant.name if self._opened else self._peer
+
+    @property
+    def peer(self) -> str:
+        """Where it comes from, for logs and admins."""
+        return self._peer
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long ago its last request was answered, or its handshake done."""
+        return self._clock.now() - self._last_frame
 
     # -- the connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection in, or refuses it at once when there is no room."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
+        peer = self.peername = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = f"{peer[0]}:{peer[1]}"
         else:
@@ -112,7 +129,7 @@ class Session(asyncio.Protocol):
             self._drop("no room for another connection", expected=True)
             return
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._arm(self._started + MAGIC_SECONDS)
+        self._alarm.set(self._started + MAGIC_SECONDS, self._ring)
 
     def data_received(self, data: bytes) -> None:
         """The way of a byte begins here."""
@@ -136,10 +153,10 @@ class Session(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
-        if self._opened and not self.closed:
+        if self.id and not self.closed:
             _log.info("closed %s %s: %s", self.name, self._peer, exc or "by the agent")
         self._leave()
-        self._disarm()
+        self._alarm.stop()
         self.node.forget(self)
 
     def pause_writing(self) -> None:
@@ -153,27 +170,57 @@ class Session(asyncio.Protocol):
 
     # -- opening and closing
 
+    def greeted(self) -> str:
+        """As Gate.greeted: a token for each handshake, paid before the node shows its key."""
+        known = peer_credentials(self._transport.get_extra_info("socket"))
+        return self.node.greeted(self, source(self.peername, known[0] if known else None))
+
+    def knocked(self, ephemeral: bytes) -> str:
+        """As Gate.knocked: message 1 is not taken twice."""
+        seen = self.node.replays.seen(ephemeral, self._clock.now())
+        return "a handshake that was here before" if seen else ""
+
     def _open(self) -> None:
-        """The handshake is done: is this an agent, and is there room for it?"""
-        self._channel = self._link.channel
-        self._verify = self._link.verifier.verify
-        agent_key = self._link.agent_key
-        refusal = self.node.open_session(self, agent_key)
-        if refusal is not None:
-            why = "unknown key" if refusal is SW.DENIED else "too many sessions"
-            self.node.noticed.log(why, f"{agent_key.hex()} from {self._peer}", self._clock.now())
-            self._transport.write(self._link.seal([refusal.wire]))
+        """The handshake is done: is this an agent?"""
+        link = self._link
+        self._channel = link.channel
+        self._verify = link.verifier.verify
+        grant = self.node.knows(link.agent_key, self.peername, link.ephemeral)
+        if grant is None:
+            who = f"{link.agent_key.hex()} from {self._peer}"
+            self.node.noticed.log("unknown key, or not from there:", who, self._clock.now())
+            self._transport.write(link.seal([SW.DENIED.wire]))
             self._finish()
             return
+        self.grant = grant
+        self.agent_key = link.agent_key
         self._opened = True
         self._last_frame = self._clock.now()
-        _log.info("opened %s %s session %d", self.name, self._peer, self.id)
         self._turn()
+
+    def _confirm(self) -> bool:
+        """A message has come that only the agent can have made: is there room for it?"""
+        refusal = self.node.confirm(self)
+        if refusal is None:
+            self.opened_ns = self._clock.time_ns()
+            _log.info("opened %s %s session %d", self.name, self._peer, self.id)
+            return True
+        self.node.noticed.log(
+            "too many sessions:", f"{self.name} from {self._peer}", self._clock.now()
+        )
+        self._transport.write(self._channel.seal([refusal.wire]))
+        self._finish()
+        return False
+
+    def evict(self) -> None:
+        """Ends a connection that has not shown who it is, to make room for another."""
+        self._drop("had not shown who it is when another came", expected=True)
 
     def close(self, reason: str) -> None:
         """Ends the session from the node's side, after the answers that are under way."""
         if not self.closed:
-            _log.info("closed %s %s: %s", self.name, self._peer, reason)
+            if self.id:
+                _log.info("closed %s %s: %s", self.name, self._peer, reason)
             self._finish()
 
     def abort(self) -> None:
@@ -186,15 +233,15 @@ class Session(asyncio.Protocol):
         self._leave()
         self._transport.write_eof()
         self._started = self._clock.now()
-        self._disarm()
-        self._arm(self._started + LINGER_SECONDS)
+        self._alarm.stop()
+        self._alarm.set(self._started + LINGER_SECONDS, self._ring)
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
 
     def _drop(self, reason: str, *, expected: bool = False) -> None:
         """Ends the connection without a word; before the handshake that is all a peer gets."""
-        if self._opened:
+        if self.id:
             _log.info("dropped %s %s: %s", self.name, self._peer, clean(reason))
         else:
             kind = "refused" if expected else "dropped"
@@ -214,15 +261,22 @@ class Session(asyncio.Protocol):
 
     def _turn(self) -> None:
         """Answers up to TURN requests that have arrived, and writes the answers in one piece."""
+        grant = self.grant
+        if grant.ends_ns and self._clock.time_ns() >= grant.ends_ns:
+            self.node.authority.expire()  # which closes this session, for one
+            return
         answers: list[bytes] = []
         messages = self._messages
         parser = self._parser
-        table = self.grant.table
+        table = grant.table
         waiting: Coroutine[Any, Any, bytes] | None = None
         refused: SW | None = None
+        new_keys = False
         try:
             if not messages:
                 messages.extend(self._channel.receive(TURN))
+                if not self.id and messages and not self._confirm():
+                    return
             while len(answers) < TURN:
                 frame = parser.next_frame()
                 if frame is None:
@@ -239,14 +293,25 @@ class Session(asyncio.Protocol):
                     if fault is SW.DENIED:
                         refused = fault
                         break
-                    if fault is None and frame.cla & CLA_SEC != SEC_SIGNED:
-                        fault = SW.DENIED  # Enc+Sign is a level that this version does not offer
                     if fault is not None:
                         answers.append(fault.wire)
                         continue
+                    if frame.cla & CLA_SEC == SEC_ENC_SIGN:
+                        opened = self._link.verifier.open(frame)
+                        if opened is None:
+                            refused = SW.DENIED
+                            break
+                        frame = opened
                 answer = table[frame.ins](self, frame)
                 if type(answer) is not bytes:
-                    waiting = cast("Coroutine[Any, Any, bytes]", answer)
+                    if answer is NEW_KEYS:
+                        if messages or parser.pending or self._channel.buffered:
+                            refused = SW.WRONG_LENGTH  # nothing may follow until it is answered
+                            break
+                        new_keys = True
+                        answers.append(SW.SUCCESS.wire)
+                    else:
+                        waiting = cast("Coroutine[Any, Any, bytes]", answer)
                     break
                 answers.append(answer)
             refused = refused or parser.error
@@ -254,6 +319,8 @@ class Session(asyncio.Protocol):
                 answers.append(refused.wire)
             if answers:
                 self._transport.write(self._channel.seal(answers))
+            if new_keys:
+                self._link.rekey()
             if not messages and waiting is None and self._channel.buffered:
                 messages.extend(self._channel.receive(TURN))  # more, or half a record, or a bad one
         except LinkError as error:
@@ -284,7 +351,7 @@ class Session(asyncio.Protocol):
             self._begun = None
         elif self._begun is None or answered:
             self._begun = now
-            self._arm(now + FRAME_SECONDS)
+            self._alarm.set(now + FRAME_SECONDS, self._ring)
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
@@ -333,23 +400,10 @@ class Session(asyncio.Protocol):
         idle = self._last_frame + IDLE_SECONDS
         return idle if self._begun is None else min(idle, self._begun + FRAME_SECONDS)
 
-    def _arm(self, when: float) -> None:
-        """Sees to it that the timer rings at `when` or earlier; it looks again what is due."""
-        if self._timer is None or when < self._timer_at:
-            self._disarm()
-            self._timer_at = when
-            self._timer = self._clock.call_later(max(0.0, when - self._clock.now()), self._ring)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
     def _ring(self) -> None:
-        self._timer = None
         due = self._due()
         if self._clock.now() < due:
-            self._arm(due)
+            self._alarm.set(due, self._ring)
         elif self.closed:
             self._transport.abort()
         elif not self._opened:

@@ -22,14 +22,17 @@ NODE_TASKS: Final = 256
 
 
 class Task:
-    """One asynchronous instruction. `key` names what it works on, to find it again."""
+    """One asynchronous instruction. `key` names what it works on, to find it again; `target` is
+    what that turned out to be.
+    """
 
-    __slots__ = ("created", "handle", "key", "session", "status", "timed_out")
+    __slots__ = ("created", "handle", "key", "session", "status", "target", "timed_out")
 
-    def __init__(self, handle: int, session: int, key: str, created: float) -> None:
+    def __init__(self, handle: int, session: int, key: str, target: str, created: float) -> None:
         self.handle = handle
         self.session = session
         self.key = key
+        self.target = target
         self.created = created
         self.status = TaskStatus.PENDING
         self.timed_out = False
@@ -54,7 +57,7 @@ class TaskTable:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def open(self, session: int, key: str, now: float) -> Task | None:
+    def open(self, session: int, key: str, target: str, now: float) -> Task | None:
         """A new pending task; None when the session or the node has too many."""
         self._expire(now)
         if len(self._tasks) >= self._per_node:
@@ -64,7 +67,7 @@ class TaskTable:
         handle = 0
         while not handle & 0xFFFF or handle in self._tasks:
             handle = session << 16 | secrets.randbits(16)
-        task = Task(handle, session, key, now)
+        task = Task(handle, session, key, target, now)
         self._tasks[handle] = task
         return task
 

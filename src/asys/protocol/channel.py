@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from asys.errors import ChannelError
 from asys.protocol.keys import Secret
-from asys.protocol.limits import AEAD_TAG_SIZE, MAX_RECORD, RECORD_PREFIX_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, KEY_SIZE, MAX_RECORD, RECORD_PREFIX_SIZE
 
 MAX_MESSAGE: Final = MAX_RECORD - AEAD_TAG_SIZE
 """The most that one record carries, in bytes of plaintext."""
@@ -23,16 +23,32 @@ MAX_MESSAGE: Final = MAX_RECORD - AEAD_TAG_SIZE
 _nonce = Struct("<4xQ").pack
 _prefix = Struct(">H").pack
 
+_REKEY_NONCE: Final = _nonce(0xFFFFFFFFFFFFFFFF)
+"""The counter that no record may have: kept for making the next key."""
+
+
+def _next_key(cipher: ChaCha20Poly1305) -> bytes:
+    return cipher.encrypt(_REKEY_NONCE, bytes(KEY_SIZE), None)[:KEY_SIZE]
+
 
 class Channel(Secret):
     """Seals what goes out and opens what comes in; owns no socket."""
 
-    __slots__ = ("_buffer", "_open", "_position", "_received", "_seal", "_sent", "broken")
+    __slots__ = (
+        "_buffer",
+        "_open",
+        "_position",
+        "_receive_cipher",
+        "_received",
+        "_seal",
+        "_send_cipher",
+        "_sent",
+        "broken",
+    )
 
     def __init__(self, send_key: bytes, receive_key: bytes) -> None:
         """Each key has 32 bytes and serves one direction."""
-        self._seal = ChaCha20Poly1305(send_key).encrypt
-        self._open = ChaCha20Poly1305(receive_key).decrypt
+        self._use(ChaCha20Poly1305(send_key), ChaCha20Poly1305(receive_key))
         self._sent = 0
         self._received = 0
         self._buffer = b""
@@ -108,6 +124,27 @@ class Channel(Secret):
         else:
             self._position = position
         return messages
+
+    def rekey(self) -> tuple[bytes, bytes]:
+        """Goes on with new keys in both directions, and returns them: to send, to receive.
+
+        REKEY of the Noise specification; the counters go on. ChannelError when it is broken, or
+        when bytes are buffered that were meant for the old keys.
+        """
+        if self.broken:
+            raise ChannelError("the channel is broken")
+        if self.buffered:
+            self.close()
+            raise ChannelError("bytes follow where the keys change")
+        send_key, receive_key = _next_key(self._send_cipher), _next_key(self._receive_cipher)
+        self._use(ChaCha20Poly1305(send_key), ChaCha20Poly1305(receive_key))
+        return send_key, receive_key
+
+    def _use(self, send: ChaCha20Poly1305, receive: ChaCha20Poly1305) -> None:
+        self._send_cipher = send
+        self._receive_cipher = receive
+        self._seal = send.encrypt
+        self._open = receive.decrypt
 
     def close(self) -> None:
         """Breaks the channel for good; what was fed and not opened is dropped."""

@@ -48,10 +48,12 @@ class BadValue(LayoutError):
 class Field:
     """What one field is on the wire and to a reader.
 
-    `kind` is u8, u16, u32, u64, bytes, text or slots; `place` says where it travels: in the payload
-    or as P1 or P2 of the header. The value on the wire is the value times `scale`; `absent` is the
-    wire value that means None; `reserved` counts zero bytes behind the field. `least` and `most`
-    bound a number as it is on the wire, or the length of a text, in bytes.
+    `kind` is u8, u16, u32, u64, bytes, text, slots or rows; `place` says where it travels: in the
+    payload or as P1 or P2 of the header. The value on the wire is the value times `scale`; `absent`
+    is the wire value that means None; `reserved` counts zero bytes behind the field. `least` and
+    `most` bound a number as it is on the wire, or the length of a text, in bytes, or how many rows
+    there are. `convert` makes a value of plain bytes; `counted` puts the length of a text, a u8, in
+    front of it.
     """
 
     kind: str
@@ -69,6 +71,27 @@ class Field:
     pattern: str = ""
     refuse: str = ""
     slot: type[Layout] | None = None
+    convert: Conversion | None = None
+    counted: bool = False
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether it takes the rest of the payload, whatever its length."""
+        return self.kind in ("text", "rows")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Conversion:
+    """Bytes on the wire to a value and back. `of` takes what a caller may write for the value.
+
+    `of` raises ArgumentError, or ValueError for text that means nothing; `decode` BadValue.
+    """
+
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
+    of: Callable[[Any], Any]
+    written: str
+    """What may be written for it, for help texts."""
 
 
 def _number(kind: str, bits: int) -> Callable[..., Field]:
@@ -100,17 +123,46 @@ def raw(doc: str, size: int, **options: Any) -> Field:
     return Field("bytes", doc, size=size, **options)
 
 
-def text(doc: str, *, least: int, most: int, pattern: str, refuse: str = "") -> Field:
+def text(
+    doc: str, *, least: int, most: int, pattern: str, refuse: str = "", counted: bool = False
+) -> Field:
     """ASCII text that fills the rest of the payload, `least` to `most` bytes long.
 
     Shorter is a WrongSize; longer, or not matching `pattern`, or matching `refuse`, a BadValue.
+    `counted`: a u8 in front says how long it is; saying something else is a WrongSize.
     """
-    return Field("text", doc, least=least, most=most, pattern=pattern, refuse=refuse)
+    return Field(
+        "text", doc, least=least, most=most, pattern=pattern, refuse=refuse, counted=counted
+    )
+
+
+def padded(doc: str, size: int) -> Field:
+    """UTF-8 text in `size` bytes, filled up with zero bytes.
+
+    What is too long is cut behind a whole character; what UTF-8 cannot carry travels as `?`.
+    """
+    return Field("bytes", doc, size=size, convert=_padded(size))
+
+
+def _padded(size: int) -> Conversion:
+    def encode(value: str) -> bytes:
+        cut = value.encode(errors="replace")[:size].decode(errors="ignore")
+        return cut.encode().ljust(size, b"\0")
+
+    def decode(data: bytes) -> str:
+        return data.rstrip(b"\0").decode(errors="replace")
+
+    return Conversion(decode, encode, str, f"text of up to {size} bytes")
 
 
 def slots(doc: str, slot: type[Layout], count: int) -> Field:
     """`count` slots of equal layout; one whose first field is 0 is empty and left out."""
     return Field("slots", doc, slot=slot, most=count, size=count * slot.SIZE)
+
+
+def rows(doc: str, slot: type[Layout], most: int) -> Field:
+    """The rest of the payload: as many slots as the layout's field `count` says, at most `most`."""
+    return Field("rows", doc, slot=slot, most=most)
 
 
 _CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
@@ -119,7 +171,8 @@ _CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
 class Layout:
     """Base of every request and reply. `FIELDS` is its declaration, `SIZE` its bytes in payload.
 
-    A layout that ends in a text has no fixed size; SIZE then counts what comes before the text.
+    A layout that ends in a text or in rows has no fixed size; SIZE then counts what comes before
+    them.
     """
 
     FIELDS: ClassVar[dict[str, Field]] = {}
@@ -130,6 +183,7 @@ class Layout:
     _payload: ClassVar[tuple[tuple[str, Field], ...]] = ()
     _header: ClassVar[tuple[tuple[str, Field], ...]] = ()
     _enums: ClassVar[tuple[tuple[str, type[IntEnum] | type[IntFlag]], ...]] = ()
+    _conversions: ClassVar[tuple[tuple[str, Conversion], ...]] = ()
 
     __slots__ = ()
 
@@ -139,6 +193,8 @@ class Layout:
             value = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, _member(name, enum, value))
+        for name, convert in self._conversions:
+            object.__setattr__(self, name, convert.of(getattr(self, name)))
 
     def check(self) -> None:
         """ArgumentError where a value cannot travel; says which, and what is allowed."""
@@ -158,10 +214,16 @@ class Layout:
             value = getattr(self, name)
             if field.kind == "slots":
                 values.append(_pack_slots(field, value))
+            elif field.kind == "rows":
+                tail = b"".join(row.pack() for row in value)
             elif field.kind == "text":
                 tail = value.encode("ascii")
+                if field.counted:
+                    values.append(len(tail))
+            elif field.kind == "bytes":
+                values.append(value if field.convert is None else field.convert.encode(value))
             else:
-                values.append(value if field.kind == "bytes" else _encode(field, value))
+                values.append(_encode(field, value))
         return self._struct.pack(*values) + tail
 
     @classmethod
@@ -179,12 +241,18 @@ class Layout:
         numbers = iter(cls._struct.unpack_from(payload))
         for name, field in cls._payload:
             if field.kind == "text":
+                if field.counted and next(numbers) != len(payload) - size:
+                    raise WrongSize(f"{name} has another length than the byte before it says")
                 values[name] = _decode_text(field, payload[size:])
+            elif field.kind == "rows":
+                values[name] = _unpack_rows(field, payload[size:], values["count"])
             elif field.kind == "slots":
                 values[name] = _unpack_slots(field, next(numbers))
+            elif field.kind == "bytes":
+                data = next(numbers)
+                values[name] = data if field.convert is None else field.convert.decode(data)
             else:
-                number = next(numbers)
-                values[name] = number if field.kind == "bytes" else _decode(field, number)
+                values[name] = _decode(field, next(numbers))
         return cls(**values)
 
 
@@ -196,10 +264,13 @@ def _compile(cls: type[Layout]) -> None:
     payload = [(name, field) for name, field in fields.items() if field.place == "payload"]
     codes = [">"]
     for name, field in payload:
-        if field.kind == "text":
+        if field.open_ended:
             if name != payload[-1][0]:
-                raise TypeError(f"{cls.__name__}.{name}: a text must be the last field")
+                raise TypeError(f"{cls.__name__}.{name}: {field.kind} must be the last field")
+            if field.kind == "rows" and "count" not in fields:
+                raise TypeError(f"{cls.__name__}.{name}: rows need a field named count")
             cls.FIXED = False
+            codes.append("B" if field.counted else "")
             continue
         codes.append(_CODES.get(field.kind) or f"{field.size}s")
         codes.append(f"{field.reserved}x" if field.reserved else "")
@@ -208,6 +279,9 @@ def _compile(cls: type[Layout]) -> None:
     cls._payload = tuple(payload)
     cls._header = tuple(item for item in fields.items() if item[1].place != "payload")
     cls._enums = tuple((name, field.enum) for name, field in fields.items() if field.enum)
+    cls._conversions = tuple(
+        (name, field.convert) for name, field in fields.items() if field.convert
+    )
     cls.SIZE = cls._struct.size
 
 
@@ -290,11 +364,19 @@ def _pack_slots(field: Field, value: tuple[Layout, ...]) -> bytes:
 
 def _unpack_slots(field: Field, data: bytes) -> tuple[Layout, ...]:
     slot = cast("type[Layout]", field.slot)
-    first = next(iter(slot.FIELDS))
-    every = (
-        slot.unpack(data[start : start + slot.SIZE]) for start in range(0, field.size, slot.SIZE)
-    )
-    return tuple(one for one in every if getattr(one, first))
+    empty = bytes(next(iter(slot.FIELDS.values())).size)
+    pieces = [data[start : start + slot.SIZE] for start in range(0, field.size, slot.SIZE)]
+    return tuple(slot.unpack(piece) for piece in pieces if not piece.startswith(empty))
+
+
+def _unpack_rows(field: Field, data: bytes, count: object) -> tuple[Layout, ...]:
+    slot = cast("type[Layout]", field.slot)
+    size = slot.SIZE
+    if len(data) % size or len(data) // size != count:
+        raise WrongSize(f"{len(data)} bytes are not {count} rows of {size}")
+    if count > field.most:
+        raise WrongSize(f"{count} rows; {field.most} are the most")
+    return tuple(slot.unpack(data[start : start + size]) for start in range(0, len(data), size))
 
 
 def _check(name: str, field: Field, value: Any) -> None:
@@ -303,9 +385,9 @@ def _check(name: str, field: Field, value: Any) -> None:
         if fault:
             raise ArgumentError(f"{name} {fault}: {value!r}")
     elif field.kind == "bytes":
-        if not isinstance(value, bytes) or len(value) != field.size:
+        if field.convert is None and (not isinstance(value, bytes) or len(value) != field.size):
             raise ArgumentError(f"{name} must be {field.size} bytes")
-    elif field.kind != "slots" and not (value is None and field.absent is not None):
+    elif field.slot is None and not (value is None and field.absent is not None):
         kinds = int if field.scale == 1 else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ArgumentError(f"{name} must be a number, not {value!r}")

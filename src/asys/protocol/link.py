@@ -7,7 +7,9 @@ touches a socket or a clock. Any error moves the link to FAILED, for ever.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum, auto
+from typing import Protocol
 
 from asys.errors import HandshakeError, LinkError, ProtocolError
 from asys.protocol.channel import Channel
@@ -132,21 +134,56 @@ class _Link(Secret):
         self.channel.feed(self._buffer)
         self._buffer = b""
 
+    def _rekeyed(self) -> tuple[bytes, bytes]:
+        """The channel's new keys, to send and to receive. ProtocolError: the link is not open."""
+        if self.state is not LinkState.OPEN:
+            raise ProtocolError("the link is not open")
+        try:
+            return self.channel.rekey()
+        except LinkError:
+            self.fail()
+            raise
+
+    def _keep(self, agent_to_node: bytes, node_to_agent: bytes) -> None:
+        if self.keys is not None:
+            self.keys = replace(self.keys, agent_to_node=agent_to_node, node_to_agent=node_to_agent)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.state.name}>"
 
 
-class NodeLink(_Link):
-    """The node's end. `agent_key` is set once the agent has proven it."""
+class Gate(Protocol):
+    """What a node asks before it spends work on a stranger. A reason refuses, "" lets go on."""
 
-    __slots__ = ("_static", "agent_key", "verifier")
+    def greeted(self) -> str:
+        """The magic was right; the pre-handshake frame is next."""
+
+    def knocked(self, ephemeral: bytes) -> str:
+        """Message 1 is there, with this ephemeral key; the elliptic-curve work is next."""
+
+
+class NodeLink(_Link):
+    """The node's end. `agent_key` and `ephemeral`, the agent's, are set once it has proven them."""
+
+    __slots__ = ("_gate", "_static", "agent_key", "ephemeral", "verifier")
 
     verifier: Verifier
 
-    def __init__(self, static: PrivateKey) -> None:
+    def __init__(self, static: PrivateKey, gate: Gate | None = None) -> None:
         super().__init__()
         self._static = static
+        self._gate = gate
         self.agent_key = b""
+        self.ephemeral = b""
+
+    def rekey(self) -> None:
+        """Goes on with new keys; what was sealed before went out under the old ones.
+
+        ChannelError, and the link is FAILED, when bytes are buffered behind the request for it.
+        """
+        to_agent, to_node = self._rekeyed()
+        self.verifier.rekey(to_node)
+        self._keep(to_node, to_agent)
 
     def _advance(self) -> None:
         if self.state is LinkState.MAGIC:
@@ -154,17 +191,28 @@ class NodeLink(_Link):
                 raise HandshakeError("the peer does not speak ASys")
             if self._take(len(MAGIC)) is None:
                 return
+            if self._gate is not None:
+                _let(self._gate.greeted())
             self._outgoing += MAGIC + VERSION.to_bytes(2, "big") + self._static.public
             self.state = LinkState.HANDSHAKE
         message_1 = self._take(MESSAGE_1_SIZE)
         if message_1 is None:
             return
+        ephemeral = message_1[:KEY_SIZE]
+        if self._gate is not None:
+            _let(self._gate.knocked(ephemeral))
         responder = Responder(self._static)
         self.agent_key = responder.read_message_1(message_1)
+        self.ephemeral = ephemeral
         message_2, keys = responder.write_message_2()
         self._outgoing += message_2
         self.verifier = Verifier(keys.agent_to_node)
         self._open(Channel(keys.node_to_agent, keys.agent_to_node), keys)
+
+
+def _let(refusal: str) -> None:
+    if refusal:
+        raise HandshakeError(refusal)
 
 
 class AgentLink(_Link):
@@ -198,6 +246,15 @@ class AgentLink(_Link):
             self.fail()
             raise
         self.state = LinkState.HANDSHAKE
+
+    def rekey(self) -> None:
+        """Goes on with new keys, once the node has answered REKEY.
+
+        ChannelError, and the link is FAILED, when bytes are buffered behind that answer.
+        """
+        to_node, to_agent = self._rekeyed()
+        self.signer.rekey(to_node)
+        self._keep(to_node, to_agent)
 
     def _advance(self) -> None:
         if self.state is LinkState.MAGIC:

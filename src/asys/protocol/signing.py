@@ -1,25 +1,37 @@
-"""Signed instructions: Epoch_ID, Auth_Tag and Seq (docs/protocol.md, section 3).
+"""Signed instructions: Epoch_ID, Auth_Tag, Seq, Enc+Sign (docs/protocol.md, section 3).
 
     Data     = Seq(4) || Payload
     Epoch_ID = HMAC-BLAKE2b(K, "asys-epoch-v1")[:4]
     Auth_Tag = HMAC-BLAKE2b(K, Header || Epoch_ID || Seq || Payload)[:16]
 
-K is the agent-to-node key of the session. `[:n]` cuts the 64-byte result.
+K is the agent-to-node key of the session. `[:n]` cuts the 64-byte result. Enc+Sign has a ciphertext
+C in place of Payload, also in the tag:
+
+    K_enc = HMAC-BLAKE2b(K, "asys-enc-v1")[:32]
+    C     = ChaCha20-Poly1305(K_enc, 00000000 || Seq as u64 little-endian,
+                              AD = Header || Epoch_ID || Seq, Payload)
 """
 
 from __future__ import annotations
 
 import hmac
+from struct import Struct
 from typing import Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from asys.errors import ProtocolError
-from asys.protocol.apdu import SEC_SIGNED, Frame, encode_signed, header
+from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, SEC_SIGNED, Frame, encode_signed, header
 from asys.protocol.keys import Secret
-from asys.protocol.limits import AUTH_TAG_SIZE, SEQ_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, AUTH_TAG_SIZE, KEY_SIZE, SEQ_SIZE
 from asys.protocol.status import SW
 
 EPOCH_CONTEXT: Final = b"asys-epoch-v1"
+ENCRYPTION_CONTEXT: Final = b"asys-enc-v1"
 MAX_SEQ: Final = 0xFFFFFFFF
+
+_nonce = Struct("<4xQ").pack
 
 
 def epoch_id(key: bytes) -> bytes:
@@ -27,20 +39,35 @@ def epoch_id(key: bytes) -> bytes:
     return hmac.digest(key, EPOCH_CONTEXT, "blake2b")[:4]
 
 
+def encryption_key(key: bytes) -> bytes:
+    """K_enc, 32 bytes: what payloads of Enc+Sign are encrypted with."""
+    return hmac.digest(key, ENCRYPTION_CONTEXT, "blake2b")[:KEY_SIZE]
+
+
 class _Tagger(Secret):
-    __slots__ = ("_epoch", "_key")
+    __slots__ = ("_epoch", "_key", "_payloads")
 
     def __init__(self, key: bytes) -> None:
+        self.rekey(key)
+
+    def rekey(self, key: bytes) -> None:
+        """Goes on with another K: all that follows from it is derived anew, Seq goes on."""
         self._key = key
         self._epoch = epoch_id(key)
+        self._payloads: ChaCha20Poly1305 | None = None  # few sessions ever need it
 
     def _tag(self, head: bytes, data: bytes) -> bytes:
         message = head + self._epoch + data
         return hmac.digest(self._key, message, "blake2b")[:AUTH_TAG_SIZE]
 
+    def _cipher(self) -> ChaCha20Poly1305:
+        if self._payloads is None:
+            self._payloads = ChaCha20Poly1305(encryption_key(self._key))
+        return self._payloads
+
 
 class Signer(_Tagger):
-    """The agent's side: hands out Seq and tags frames."""
+    """The agent's side: hands out Seq, tags frames, and encrypts payloads where asked."""
 
     __slots__ = ("seq",)
 
@@ -53,16 +80,28 @@ class Signer(_Tagger):
 
         ProtocolError when the session has used up its Seq; ValueError when there is too much data.
         """
+        head = header(ins, p1, p2, SEQ_SIZE + len(payload), sec=SEC_SIGNED)
+        data = self._next_seq() + payload
+        return encode_signed(head, data, self._tag(head, data))
+
+    def seal(self, ins: int, p1: int, p2: int, payload: bytes) -> bytes:
+        """As `sign`, with the payload encrypted: an Enc+Sign frame."""
+        length = SEQ_SIZE + len(payload) + AEAD_TAG_SIZE
+        head = header(ins, p1, p2, length, sec=SEC_ENC_SIGN)
+        seq = self._next_seq()
+        ciphertext = self._cipher().encrypt(_nonce(self.seq), payload, head + self._epoch + seq)
+        data = seq + ciphertext
+        return encode_signed(head, data, self._tag(head, data))
+
+    def _next_seq(self) -> bytes:
         if self.seq >= MAX_SEQ:
             raise ProtocolError("this session has used up its Seq; reconnect")
-        head = header(ins, p1, p2, SEQ_SIZE + len(payload), sec=SEC_SIGNED)
         self.seq += 1
-        data = self.seq.to_bytes(SEQ_SIZE, "big") + payload
-        return encode_signed(head, data, self._tag(head, data))
+        return self.seq.to_bytes(SEQ_SIZE, "big")
 
 
 class Verifier(_Tagger):
-    """The node's side: checks tags and lets each Seq pass once."""
+    """The node's side: checks tags, lets each Seq pass once, and opens encrypted payloads."""
 
     __slots__ = ("last_seq",)
 
@@ -84,3 +123,21 @@ class Verifier(_Tagger):
             return SW.ALREADY_RECEIVED
         self.last_seq = seq
         return None
+
+    def open(self, frame: Frame) -> Frame | None:
+        """The frame with its payload in clear, once `verify` has let it pass; None: DENIED, close.
+
+        A frame that is not Enc+Sign is returned as it is.
+        """
+        if frame.cla & CLA_SEC != SEC_ENC_SIGN:
+            return frame
+        seq = frame.data[:SEQ_SIZE]
+        try:
+            payload = self._cipher().decrypt(
+                _nonce(int.from_bytes(seq, "big")),
+                frame.data[SEQ_SIZE:],
+                frame.header + self._epoch + seq,
+            )
+        except InvalidTag:
+            return None
+        return frame._replace(data=seq + payload)

@@ -3,6 +3,6 @@
 Importing this package fills the dispatcher's table.
 """
 
-from asys.node.handlers import control, core, process
+from asys.node.handlers import control, core, process, security
 
-__all__ = ["control", "core", "process"]
+__all__ = ["control", "core", "process", "security"]

@@ -7,6 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from asys.isa import SYS_CAPS, SYS_HELLO, SYS_PROCS, SYS_STATUS, Empty
+from asys.isa.core import CapabilitiesPage
 from asys.node.dispatch import handles
 from asys.protocol.limits import MAGIC
 
@@ -19,9 +20,9 @@ _hello: Final = Struct(">4sIQ2s").pack
 
 
 @handles(SYS_CAPS)
-def sys_caps(session: Session, _request: Empty) -> bytes:
-    """The agent's capability map and the machine's facts."""
-    return session.node.caps_reply(session.grant)
+def sys_caps(session: Session, request: CapabilitiesPage) -> bytes:
+    """A page of the agent's capability map, and the machine's facts."""
+    return session.node.caps_reply(session.grant, request.page)
 
 
 @handles(SYS_HELLO)

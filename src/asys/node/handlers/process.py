@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from asys.isa import PROC_THROTTLE, SVC_RESTART, TaskHandle, TaskStatus, ThrottleAction
 from asys.isa.process import Restart, Throttle
-from asys.node.dispatch import Refused, handles
+from asys.node.dispatch import handles
 from asys.node.platform.base import NoSuchTarget, RestartJob
+from asys.node.refusal import Refused
+from asys.node.targets import check_service, process_target
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
@@ -16,48 +19,36 @@ if TYPE_CHECKING:
     from asys.node.tasks import Task
 
 
-@handles(PROC_THROTTLE, possible=lambda node: node.platform.can_throttle())
+@handles(PROC_THROTTLE, possible=lambda node: node.platform.can_throttle(), finds_target=True)
 def proc_throttle(session: Session, request: Throttle) -> None:
     """Suspends or resumes a process that is still the one that this session was shown."""
-    node = session.node
-    refusal = node.protection.pid_refusal(request.pid)
-    if refusal:
-        raise Refused(SW.DENIED, f"PID {request.pid} is protected: {refusal}")
-    process = node.platform.process(request.pid)
-    try:
-        refusal = process.refusal()
-        if refusal:
-            raise Refused(SW.DENIED, f"PID {request.pid} is protected: {refusal}")
-        if session.shown.get(request.pid, process.start) != process.start:
-            raise Refused(SW.INVALID_PAYLOAD, f"PID {request.pid} is another process by now")
-        if process.zombie:
-            raise Refused(SW.INVALID_PAYLOAD, f"PID {request.pid} has ended")
+    with closing(process_target(session, PROC_THROTTLE.code, request.pid)) as process:
         if request.action == ThrottleAction.STOP:
             process.suspend()
         else:
             process.resume()
-    finally:
-        process.close()
 
 
-@handles(SVC_RESTART, possible=lambda node: node.services is not None)
+@handles(SVC_RESTART, possible=lambda node: node.services is not None, finds_target=True)
 async def svc_restart(session: Session, request: Restart) -> TaskHandle:
     """Queues a restart with the service manager; the task ends when the manager says so."""
     node = session.node
     services = node.services
     if services is None:
         raise Refused(SW.NOT_SUPPORTED, "there is no service manager")
+    grant = session.grant  # what was held when the instruction was accepted
     pending = node.tasks.pending(session.id, request.name, node.clock.now())
     if pending is not None:
+        check_service(services, grant, pending.target)
         return TaskHandle(pending.handle)
     unit = await services.resolve(request.name)
-    refusal = services.refusal(unit)
-    if refusal:
-        raise Refused(SW.DENIED, f"{unit} is protected: {refusal}")
-    task = node.tasks.open(session.id, request.name, node.clock.now())
+    check_service(services, grant, unit)
+    grant.check_rate(SVC_RESTART.code, node.clock.now())
+    task = node.tasks.open(session.id, request.name, unit, node.clock.now())
     if task is None:
         raise Refused(SW.BLOCKED, "too many tasks")
     try:
+        grant.take_rate(SVC_RESTART.code, node.clock.now())
         job = await services.restart(unit)
     except NoSuchTarget:
         task.finish(TaskStatus.FAILED, node.clock.now())

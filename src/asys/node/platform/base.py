@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Final, Protocol
 
@@ -146,6 +146,9 @@ class ProcessHandle(Protocol):
     def uid(self) -> int:
         """Who owns it. PlatformError when it has gone."""
 
+    def owners(self) -> Collection[int]:
+        """Every uid that it has: real, effective, saved. PlatformError when it has gone."""
+
     def refusal(self) -> str:
         """Why nobody may touch it, or '': a kernel thread, the journal, the message bus, a child of
         asyd, a process of asyd's own cgroup. PlatformError when it has ended meanwhile.
@@ -209,6 +212,9 @@ class Platform(Protocol):
 
     def can_throttle(self) -> bool:
         """Whether processes can be suspended here without ever hitting the wrong one."""
+
+    def lacks(self) -> list[str]:
+        """What asyd cannot do here for want of privileges, in sentences for its log."""
 
     def process(self, pid: int) -> ProcessHandle:
         """A handle on a process. NoSuchTarget, NotPermitted or Unsupported."""

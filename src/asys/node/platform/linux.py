@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from asys.node.platform import machine, processes
+from asys.node.platform import machine, privileges, processes
 from asys.node.platform.base import (
     MachineFacts,
     ProcessHandle,
@@ -43,6 +43,10 @@ class LinuxPlatform:
     def can_throttle(self) -> bool:
         """As Platform.can_throttle."""
         return processes.can_hold_processes()
+
+    def lacks(self) -> list[str]:
+        """As Platform.lacks."""
+        return privileges.limits(throttles=self.can_throttle())
 
     def process(self, pid: int) -> ProcessHandle:
         """As Platform.process."""

@@ -186,6 +186,10 @@ class PortablePlatform:
         """As Platform.can_throttle."""
         return False
 
+    def lacks(self) -> list[str]:
+        """As Platform.lacks."""
+        return ["PROC_THROTTLE answers 6D00: it needs Linux"]
+
     def process(self, pid: int) -> ProcessHandle:
         """As Platform.process."""
         raise Unsupported(f"process {pid} cannot be held on this system")

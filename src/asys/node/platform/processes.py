@@ -7,10 +7,11 @@ import os
 import pwd
 import re
 import signal
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Final
 
-from asys.node.platform import own_unit
+from asys.node.platform import own_unit, pidfd
 from asys.node.platform.base import NoSuchTarget, translate
 from asys.node.platform.procfs import PROC, STAT_SIZE, read_small, stat_fields
 
@@ -71,6 +72,10 @@ class Guard:
         return os.path.basename(program).removesuffix(" (deleted)") in _GUARDED
 
 
+STATUS_SIZE: Final = 4096
+"""Bytes to read of /proc/PID/status: the uids stand near its begin."""
+
+
 class LinuxProcess:
     """A ProcessHandle; `start` is in clock ticks since boot."""
 
@@ -114,6 +119,19 @@ class LinuxProcess:
             return os.stat(f"{PROC}/{self.pid}").st_uid
         except OSError as error:
             raise translate(error, f"looking at process {self.pid}") from error
+
+    def owners(self) -> Collection[int]:
+        """As ProcessHandle.owners."""
+        try:
+            return pidfd.owners(self._fd) or self._read_owners()
+        except OSError as error:
+            raise translate(error, f"looking at process {self.pid}") from error
+
+    def _read_owners(self) -> tuple[int, ...]:
+        """The same of /proc: not its owner, which is root for what must not be traced."""
+        status = read_small(f"{PROC}/{self.pid}/status", STATUS_SIZE)
+        line = status.index(b"\nUid:") + len(b"\nUid:")
+        return tuple(map(int, status[line : status.index(b"\n", line)].split()))
 
     def refusal(self) -> str:
         """As ProcessHandle.refusal."""

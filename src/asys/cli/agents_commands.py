@@ -1,0 +1,207 @@
+"""`asyd agents`: edits, lists and checks what `authorized_agents` grants."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from asys.cli.agents_options import OPTIONS
+from asys.cli.daemon_commands import UsageError, open_config, print_lines
+from asys.isa.capmap import describe
+from asys.node.agents import Agent
+from asys.node.agents_check import Severity, check_agents
+from asys.node.agents_file import add_agent, grant_agent, parse_key, remove_agent, revoke_agent
+from asys.node.config_dir import ConfigDir
+from asys.node.directory import Delegate
+from asys.node.files import ConfigError, is_there, quoted
+from asys.node.logs import clean
+from asys.node.places import Places, places
+
+if TYPE_CHECKING:
+    from asys.cli.agents_known import Known
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Does what was asked; returns the exit status.
+
+    ConfigError when it cannot be done, UsageError when it cannot mean anything.
+    """
+    action = arguments.action
+    config = open_config(arguments, make=action == "add")
+    where = places(config.path, state_dir=arguments.state_dir, admin_socket=arguments.admin_socket)
+    if action == "check":
+        return _check(config, strict=arguments.strict)
+    if action == "list":
+        return _list(config, where)
+    if action in ("show", "test"):
+        from asys.cli import agents_shown
+
+        known = _known(config, where)
+        agents_shown.warn(known.troubles)
+        if not known.has_state:
+            print(
+                f"asyd: there is no {where.state_dir}: no asyd has run here yet, or its "
+                "--state-dir is another; no agent that an agent has added is known",
+                file=sys.stderr,
+            )
+        if action == "show":
+            return agents_shown.show(known, arguments.who)
+        return agents_shown.test(known, where, arguments)
+    changed = _add(config, arguments) if action == "add" else _edit(config, where, arguments)
+    if changed:
+        reload = "asyd reload"
+        if arguments.config_dir is not None:
+            reload += f" --config-dir {quoted(config.path)}"
+        print(f"a running asyd takes it over on SIGHUP, or with: {reload}", file=sys.stderr)
+    return 0
+
+
+def _known(config: ConfigDir, where: Places) -> Known:
+    from asys.cli.agents_known import Known  # it takes the modules of the state along
+
+    return Known(config, where)
+
+
+# -- editing
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, str]:
+    given = {name: getattr(arguments, f"line_{name}") for name in OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _add(config: ConfigDir, arguments: argparse.Namespace) -> bool:
+    key = parse_key(arguments.key)
+    line = add_agent(config, key, arguments.label, arguments.caps, _options(arguments))
+    print_lines([f"added: {line}"])
+    _warn(config, key)
+    return True
+
+
+def _edit(config: ConfigDir, where: Places, arguments: argparse.Namespace) -> bool:
+    """grant, revoke and remove; whether the file has changed."""
+    try:
+        if arguments.action == "remove":
+            removed = remove_agent(config, arguments.who)
+            print_lines([f"removed: {clean(line, 1000)}" for line in removed])
+            return True
+        return _change(config, arguments)
+    except ConfigError as error:
+        known = _known(config, where)
+        added = known.added(arguments.who)
+        if added is None:
+            raise
+        raise ConfigError(_whose(known, added, arguments.action)) from error
+
+
+def _change(config: ConfigDir, arguments: argparse.Namespace) -> bool:
+    given = _options(arguments)
+    both = [name for name in arguments.without if name in given]
+    if both:
+        raise UsageError(f"--{both[0]} and --without {both[0]} at once; leave one of them out")
+    options: dict[str, str | None] = {**dict.fromkeys(arguments.without), **given}
+    if not arguments.caps and not options and arguments.label is None:
+        raise UsageError(f"nothing to change is named; see: asyd agents {arguments.action} --help")
+    edit = grant_agent if arguments.action == "grant" else revoke_agent
+    edited = edit(config, arguments.who, arguments.caps, label=arguments.label, options=options)
+    changed = edited.before != edited.after
+    print_lines(
+        [
+            f"line    {edited.agent.line}",
+            f"before  {clean(edited.before, 1000)}",
+            f"now     {clean(edited.after, 1000) if changed else 'the same'}",
+            f"holds   {describe(edited.agent.caps) or 'nothing'}",
+        ]
+    )
+    if changed:
+        _warn(config, edited.agent.key)
+    return changed
+
+
+def _warn(config: ConfigDir, key: bytes) -> None:
+    """Says at once what `check` would say of the line that has just been written."""
+    written = config.read_agents().decode("utf-8", "replace")
+    agent = config.load_agents().get(key)
+    for one in check_agents(written, int(time.time())):
+        if agent is not None and one.line == agent.line:
+            print(f"asyd: {one.severity}: line {one.line}: {one.message}", file=sys.stderr)
+
+
+def _whose(known: Known, added: Delegate, action: str) -> str:
+    """Why an agent cannot be edited that another one has added, and what can be done."""
+    parent, name, key = known.name(added.parent), known.name(added.key), added.key.hex()
+    directory = f"--config-dir {quoted(known.config.path)}"
+    said = f"{name} has no line: {parent} has added it"
+    if action == "remove":
+        return (
+            f"{said}, and can remove it (AGENT_REMOVE), as can an agent with role=admin; to remove "
+            f"it from here, remove {parent}, or make it a line of its own and remove that, "
+            f"with asyd reload behind each: asyd agents add {key} {directory}"
+        )
+    return (
+        f"{said}, and it has what {parent} hands on of its own; let {parent} add it again, or "
+        f"give it a line of its own, which takes it from {parent}: "
+        f"asyd agents add {key} {directory}"
+    )
+
+
+# -- looking
+
+
+def _list(config: ConfigDir, where: Places) -> int:
+    """Prints the agents; exit status 1 when some of them cannot be told or a line is refused."""
+    known = _known(config, where)
+    lines = [
+        f"{agent.key.hex()} {agent.label or '-'} {agent.options()}{_over(agent.expires, known)}"
+        for agent in sorted(known.book.agents.values(), key=_line)
+    ]
+    print_lines([*lines, *_added(known)])
+    faults = [
+        f"{config.agents_path} line {number} grants nothing: {fault}"
+        for number, fault in known.book.faults
+    ]
+    for fault in [*faults, *known.troubles]:
+        print(f"asyd: {fault}", file=sys.stderr)
+    if known.dark:
+        print("asyd: every agent is down to core; to lift it, run: asyd light", file=sys.stderr)
+    return 1 if faults or known.troubles else 0
+
+
+def _added(known: Known) -> Iterator[str]:
+    """Agents that agents have added, with what their chains leave them."""
+    for one in known.directory.delegates:
+        holding = known.directory.holding(one.key, known.now)
+        caps = f"caps={describe(holding.caps)}" if holding is not None else "expired"
+        yield f"{one.key.hex()} {one.label or '-'} {caps} added by {known.name(one.parent)}"
+
+
+def _over(expires: int, known: Known) -> str:
+    return " (expired)" if 0 < expires <= known.now else ""
+
+
+def _line(agent: Agent) -> int:
+    return agent.line
+
+
+def _check(config: ConfigDir, *, strict: bool) -> int:
+    """Prints what is to be said about each line; exit status 1 when something is wrong."""
+    written = config.read_agents().decode("utf-8", "replace")
+    findings = check_agents(written, int(time.time()))
+    print_lines(
+        [f"{config.agents_path}:{one.line}: {one.severity}: {one.message}" for one in findings]
+    )
+    if not is_there(config.agents_path):
+        print(f"asyd: there is no {config.agents_path}: nobody may connect", file=sys.stderr)
+    errors = sum(one.severity is Severity.ERROR for one in findings)
+    warnings = len(findings) - errors
+    agents = len(config.load_agents().agents)
+    counts = [_count(agents, "agent"), _count(errors, "error"), _count(warnings, "warning")]
+    print(", ".join(counts), file=sys.stderr)
+    return 1 if errors or (strict and warnings) else 0
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,126 @@
+"""`asyd agents`: what can be written behind it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+AddCommand: TypeAlias = Callable[[Commands, str, str], argparse.ArgumentParser]
+AddOption: TypeAlias = Callable[[argparse.ArgumentParser, str], None]
+
+CAPS: Final = "instruction names, hex codes, groups, core, all, with commas"
+
+OPTIONS: Final = {
+    "services": ("GLOBS", "services that it may restart, with * and ?, with commas", "all"),
+    "users": ("USERS", "whose processes it may touch: names or uids, with commas", "all"),
+    "vendors": ("VENDORS", "whose extensions it may use: 0x ids or domains, with commas", "none"),
+    "from": ("PREFIXES", "where it may connect from: addresses, prefixes, unix", "anywhere"),
+    "rate": ("RATES", "how often: NAME:N/s, NAME:N/m or NAME:N/h, with commas", "no limit"),
+    "expires": ("YYYY-MM-DD", "last day, UTC, on which it may connect", "none"),
+    "role": ("ROLE", "admin: it sees and removes what other agents have added", "none"),
+}
+"""Options of a line beside caps=, as in docs/protocol.md, section 8."""
+
+
+class _MixedParser(argparse.ArgumentParser):
+    """Takes positional arguments wherever they stand between options."""
+
+    _mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As ArgumentParser.parse_known_args, which the mixed kind calls twice for its work."""
+        if self._mixing:
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
+
+
+_PARSER: Final[type[argparse.ArgumentParser]] = _MixedParser
+
+
+def add_actions(
+    agents: argparse.ArgumentParser, add_command: AddCommand, add_state: AddOption
+) -> None:
+    """Adds the actions of `asyd agents` to its parser; those that look there get --state-dir."""
+    actions = agents.add_subparsers(
+        dest="action", metavar="ACTION", required=True, parser_class=_PARSER
+    )
+    add = add_command(actions, "add", "let an agent in")
+    add.usage = "%(prog)s KEY [OPTION ...]"
+    add.add_argument("key", metavar="KEY", help="the agent's public key, 64 hex digits")
+    add.add_argument("--caps", metavar="LIST", help=f"what exists for it: {CAPS} (default: core)")
+    add.add_argument("--label", default="", help="a name for it, 1 to 31 of A-Z a-z 0-9 . _ -")
+    _add_line_options(add)
+
+    grant = add_command(actions, "grant", "give an agent more, or change its options")
+    _add_change(grant, "to add")
+    revoke = add_command(actions, "revoke", "take something from an agent, or change its options")
+    _add_change(revoke, "to take away")
+
+    remove = add_command(actions, "remove", "shut an agent out")
+    remove.add_argument("who", metavar="KEY|LABEL")
+    listing = add_command(actions, "list", "show who may connect, and lines that are refused")
+
+    show = add_command(actions, "show", "show what an agent holds now, and where it comes from")
+    show.add_argument("who", metavar="KEY|LABEL")
+
+    check = add_command(actions, "check", "look authorized_agents over; exit status 1 for errors")
+    check.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+
+    test = add_command(actions, "test", "tell what an agent would be answered, and by which rule")
+    _add_test(test)
+    for parser in (grant, revoke, remove, listing, show, test):
+        add_state(parser, argparse.SUPPRESS)
+
+
+def _add_test(test: argparse.ArgumentParser) -> None:
+    test.usage = "%(prog)s KEY|LABEL INSTRUCTION [VALUE ...] [OPTION ...]"
+    test.description = (
+        "Tell what an agent would be answered, and by which rule, from the files and the machine "
+        "as they are now. Nothing is done to the target, and no asyd needs to run. What only a "
+        "running asyd knows is left out: what is left of a rate, PIDs that it has shown, its "
+        "options (name --mode, --portable and --supervisord as asyd has them), and lines that it "
+        "has not read yet. Run it as the user that asyd runs as."
+    )
+    test.epilog = "exit status: 0 for 9000, 1 for a refusal or what cannot be told, 2 wrong usage"
+    test.add_argument("who", metavar="KEY|LABEL")
+    test.add_argument("instruction", metavar="INSTRUCTION", help="name or two-digit hex code")
+    test.add_argument(
+        "values", nargs="*", metavar="VALUE", help="its arguments in order, such as nginx or a PID"
+    )
+    test.add_argument(
+        "--mode", choices=("full", "monitor"), default=argparse.SUPPRESS, help="as asyd has it"
+    )
+    test.add_argument(
+        "--portable", action="store_true", default=argparse.SUPPRESS, help="as asyd has it"
+    )
+    test.add_argument(
+        "--supervisord", metavar="URL", default=argparse.SUPPRESS, help="as asyd has it"
+    )
+
+
+def _add_change(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.usage = "%(prog)s KEY|LABEL [LIST] [OPTION ...]"
+    parser.add_argument("who", metavar="KEY|LABEL")
+    parser.add_argument("caps", nargs="?", default="", metavar="LIST", help=f"{what}: {CAPS}")
+    parser.add_argument("--label", help="another name; '' takes it away")
+    _add_line_options(parser)
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=tuple(OPTIONS),
+        help="take an option out of the line; may be repeated",
+    )
+
+
+def _add_line_options(parser: argparse.ArgumentParser) -> None:
+    for name, (metavar, about, absent) in OPTIONS.items():
+        parser.add_argument(
+            f"--{name}", dest=f"line_{name}", metavar=metavar, help=f"{about}; without it: {absent}"
+        )

@@ -1,0 +1,73 @@
+"""Group 6, Security & Auth: agents that agents add, within what they hold themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asys.isa import (
+    AGENT_ADD,
+    AGENT_LIST,
+    AGENT_REMOVE,
+    AgentFlags,
+    AgentHash,
+    Agents,
+    CapabilityMap,
+    ListedAgent,
+)
+from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
+from asys.node.directory import key_hash
+from asys.node.dispatch import handles
+
+if TYPE_CHECKING:
+    from asys.node.directory import Holding
+    from asys.node.server import Node
+    from asys.node.session import Session
+
+
+@handles(AGENT_ADD, finds_target=True)
+async def agent_add(session: Session, request: NewAgent) -> AgentHash:
+    """Lets an agent in, or changes what it was given; answered when it is on the disk."""
+    caps = CapabilityMap.of(request.caps).bits
+    await session.node.authority.add(
+        session.agent_key,
+        request.key,
+        caps,
+        request.ttl_s,
+        request.label,
+        session.grant.charge(AGENT_ADD.code, session.node.clock.now()),
+    )
+    return AgentHash(key_hash(request.key))
+
+
+@handles(AGENT_REMOVE, finds_target=True)
+async def agent_remove(session: Session, request: AgentKey) -> None:
+    """Shuts an agent out, with all below it; answered when that is on the disk."""
+    node = session.node
+    charge = session.grant.charge(AGENT_REMOVE.code, node.clock.now())
+    await node.authority.remove(session.agent_key, request.key, charge)
+
+
+@handles(AGENT_LIST)
+def agent_list(session: Session, request: AgentPage) -> Agents:
+    """A page of the agents below this one."""
+    node = session.node
+    found = node.authority.listing(session.agent_key)
+    page = found[request.page * PAGE_SIZE : (request.page + 1) * PAGE_SIZE]
+    rows = tuple(_row(node, one) for one in page)
+    return Agents(min(len(found), 0xFFFF), len(rows), request.page, rows)
+
+
+def _row(node: Node, one: Holding) -> ListedAgent:
+    flags = AgentFlags(0)
+    if node.is_connected(one.key):
+        flags |= AgentFlags.CONNECTED
+    if one.admin:
+        flags |= AgentFlags.ADMIN
+    return ListedAgent(
+        one.key,
+        key_hash(one.parent) if one.parent else bytes(4),
+        CapabilityMap(node.authority.caps(one)),
+        one.expires,
+        flags,
+        one.label,
+    )

@@ -1,0 +1,66 @@
+"""The processes and services that an instruction names: scope, then rate, then target.
+
+In the order of docs/protocol.md, section 5.2: what is outside the agent's scope is refused before a
+rate is looked at, and a rate before it shows whether the target is there at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from asys.node.platform.base import NoSuchTarget
+from asys.node.refusal import Refused
+from asys.protocol.status import SW
+
+if TYPE_CHECKING:
+    from asys.node.grant import Grant
+    from asys.node.platform.base import ProcessHandle, ServiceManager
+    from asys.node.session import Session
+
+
+def process_target(session: Session, code: int, pid: int) -> ProcessHandle:
+    """The process with this PID, for whoever closes it; one has been taken from the rate.
+
+    Refused: it is protected, outside the scope, over the rate, another one than the session was
+    shown, or a zombie. NoSuchTarget; other PlatformErrors.
+    """
+    node = session.node
+    grant = session.grant
+    now = node.clock.now()
+    refusal = node.protection.pid_refusal(pid)
+    if refusal:
+        raise Refused(SW.DENIED, f"PID {pid} is protected: {refusal}")
+    try:
+        process = node.platform.process(pid)
+    except NoSuchTarget:
+        grant.check_rate(code, now)
+        raise
+    try:
+        refusal = process.refusal()
+        if refusal:
+            raise Refused(SW.DENIED, f"PID {pid} is protected: {refusal}")
+        users = grant.scope.users
+        if users is not None and not users.issuperset(process.owners()):
+            raise Refused(SW.DENIED, f"PID {pid} belongs to a user outside the scope")
+        grant.check_rate(code, now)
+        if session.shown.get(pid, process.start) != process.start:
+            raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} is another process by now")
+        if process.zombie:
+            raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} has ended")
+        grant.take_rate(code, now)
+    except BaseException:
+        process.close()
+        raise
+    return process
+
+
+def check_service(services: ServiceManager, grant: Grant, unit: str) -> None:
+    """Refused when nobody may touch the unit, or this agent may not.
+
+    `unit` is the service manager's own id; where there is no such unit, what it would be called.
+    """
+    refusal = services.refusal(unit)
+    if refusal:
+        raise Refused(SW.DENIED, f"{unit} is protected: {refusal}")
+    if not grant.scope.allows_service(unit.removesuffix(".service")):
+        raise Refused(SW.DENIED, f"{unit} is outside the scope")
