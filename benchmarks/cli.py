@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from asys import __version__
 from asys.errors import AsysError
-from benchmarks import cost, latency, throughput
+from benchmarks import checks, cost, dark, latency, throughput
 from benchmarks.bench import Bench, Unavailable
 from benchmarks.echo import Echo
 from benchmarks.line import Target
@@ -36,6 +36,8 @@ GROUPS: Final[dict[str, Callable[[Bench, Target], Iterator[Row]]]] = {
     "polled": latency.polled,
     "sampler": cost.sampler,
     "memory": cost.memory,
+    "checks": checks.on_and_off,
+    "dark": dark.one_path,
 }
 
 OK: Final = 0

@@ -25,7 +25,17 @@ from benchmarks.plan import BenchmarkError
 
 START_SECONDS: Final = 20.0
 ASYD: Final = "import sys; from asys.cli.daemon import main; sys.exit(main())"
-CAPS: Final = "core,PROC_THROTTLE,SVC_RESTART"
+UNCHECKED: Final = """\
+import sys
+from functools import partial
+from asys.cli.daemon import main
+from asys.node import daemon
+daemon.Node = partial(daemon.Node, checked=False)
+sys.exit(main())
+"""
+"""The same asyd without capability maps, scopes and rates. No command line gives this."""
+
+GRANTED: Final = "caps=core,PROC_THROTTLE,SVC_RESTART"
 
 ENDLESS: Final = ("endless-a", "endless-b")
 """Programs whose restart stays pending: they ignore the signal that is to stop them."""
@@ -72,22 +82,30 @@ def running(
 
 
 @contextlib.contextmanager
-def own_node(directory: Path, *, supervisord: str | None = None) -> Iterator[Target]:
-    """A fresh asyd on loopback with its files in `directory`."""
+def own_node(
+    directory: Path,
+    *,
+    supervisord: str | None = None,
+    granted: str = GRANTED,
+    checked: bool = True,
+) -> Iterator[Target]:
+    """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets."""
     agent = PrivateKey.generate()
     config = directory / f"asyd-{time.monotonic_ns()}"
     config.mkdir(mode=0o700)
     agents = config / "authorized_agents"
-    agents.write_text(f"{agent.public.hex()} bench caps={CAPS}\n")
+    agents.write_text(f"{agent.public.hex()} bench {granted}\n")
     agents.chmod(0o600)
     options = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
-    options += ["--max-sessions-per-key", "1024"]
+    options += ["--max-sessions-per-key", "1024", "--handshake-rate", "0"]
     if supervisord is not None:
         options += ["--supervisord", supervisord]
     said = config / "log"
     with (
         said.open("wb") as log,
-        running([sys.executable, "-c", ASYD, *options], log, read=True) as process,
+        running(
+            [sys.executable, "-c", ASYD if checked else UNCHECKED, *options], log, read=True
+        ) as process,
     ):
         words = _line(process).split()
         if len(words) != 3 or words[0] != "READY":

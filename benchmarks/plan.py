@@ -41,6 +41,15 @@ class Plan:
     """For how long CPU time is counted."""
 
     sessions: int = 500
+    dark_rounds: int = 400
+    """Rounds in which every kind of code that does not exist is asked for."""
+
+    checked_pairs: int = 48
+    """Interleaved pairs of a node with its checks on and of one with them off: each order twice."""
+
+    checked: int = 4096
+    """Pipelined requests in one side of such a pair."""
+
     crowds: tuple[int, ...] = (100, 2000)
     """Numbers of processes on the machine."""
 
@@ -62,6 +71,9 @@ class Plan:
             poll_rounds=some(self.poll_rounds, 1),
             seconds=max(self.seconds * factor, 0.2),
             sessions=some(self.sessions, 10),
+            dark_rounds=some(self.dark_rounds, 20),
+            checked_pairs=some(self.checked_pairs, 3),
+            checked=some(self.checked, 512),
         )
 
 

@@ -23,6 +23,8 @@ GROUPS = (
     "polled",
     "sampler",
     "memory",
+    "checks",
+    "dark",
 )
 
 
@@ -53,6 +55,11 @@ def test_every_group_gives_rows_with_finite_numbers() -> None:
     assert len(ratios) > 20
     for ratio in ratios:
         assert 0 < ratio["low"] <= ratio["median"] <= ratio["high"] < math.inf
+    intervals = [row["interval"] for row in measured if row["group"] in ("checks", "dark")]
+    assert len(intervals) == 6 + 12
+    for interval in intervals:
+        assert 0 <= interval["low"] <= interval["high"] < math.inf
+        assert interval["samples"] > 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks need Linux")
