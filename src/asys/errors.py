@@ -101,7 +101,7 @@ class HostKeyChanged(LinkError):
 
 
 class AgentRejected(LinkError):
-    """The node does not know this agent's key, or no longer does.
+    """The node does not know this agent's key, or no longer does, or not from this address.
 
     An admin of the node adds the agent's public key: `asyd agents add KEY`.
     """
@@ -169,7 +169,7 @@ class StatusError(AsysError):
 
 
 class Blocked(StatusError):
-    """6400: blocked for now; back off exponentially, then retry."""
+    """6400: blocked for now, as by a full pool or a rate; back off exponentially, then retry."""
 
     default_sw = SW.BLOCKED
 
@@ -181,7 +181,11 @@ class WrongLength(StatusError):
 
 
 class Denied(StatusError):
-    """6982: this target or security level is not for this agent; stop, log a security event."""
+    """6982: the instruction exists for this agent, and this use of it is refused.
+
+    The target is outside its scope or nobody's to touch, it would hand on more than it has, or the
+    security level is too low. Stop, log a security event.
+    """
 
     default_sw = SW.DENIED
 

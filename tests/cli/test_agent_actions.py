@@ -11,7 +11,7 @@ from asys.cli import instructions
 from asys.isa import TaskStatus
 from asys.protocol.apdu import Frame
 from support.agent_cli import AgentCli, Run
-from support.wire_node import OK, Answer, Peer, Script, ThreadedWireNode, answer, serve
+from support.wire_node import OK, PAGES, Answer, Peer, Script, ThreadedWireNode, answer, serve
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_restart_waits_for_the_end(agent: AgentCli) -> None:
     script = serve(tasks(TaskStatus.PENDING, TaskStatus.PENDING, TaskStatus.SUCCESS))
     with ThreadedWireNode(script) as node:
         run = agent.ask("restart", node, "nginx", "--wait")
-        asked = [frame.ins for frame in node.peer.frames[2:]]
+        asked = [frame.ins for frame in node.peer.frames[PAGES:]]
     assert run.status == 0
     assert run.out.startswith("nginx is restarted on 127.0.0.1:")
     assert asked == [0x22, 0x11, 0x11, 0x11]

@@ -167,8 +167,13 @@ def test_caps_lists_what_there_is_and_what_lacks(agent: AgentCli) -> None:
         ["02", "SYS_STATUS", "yes"],
         ["03", "SYS_PROCS", "yes"],
         ["11", "TASK_QUERY", "no"],
+        ["13", "REKEY", "no"],
+        ["14", "ABANDON", "no"],
         ["20", "PROC_THROTTLE", "yes"],
         ["22", "SVC_RESTART", "no"],
+        ["60", "AGENT_ADD", "no"],
+        ["61", "AGENT_REMOVE", "no"],
+        ["62", "AGENT_LIST", "no"],
         ["2A", "?", "yes"],
     ]
     result = data["result"]
@@ -179,7 +184,15 @@ def test_caps_lists_what_there_is_and_what_lacks(agent: AgentCli) -> None:
         "SYS_PROCS",
         "PROC_THROTTLE",
     ]
-    assert result["lacks"] == ["TASK_QUERY", "SVC_RESTART"]
+    assert result["lacks"] == [
+        "TASK_QUERY",
+        "REKEY",
+        "ABANDON",
+        "SVC_RESTART",
+        "AGENT_ADD",
+        "AGENT_REMOVE",
+        "AGENT_LIST",
+    ]
     assert result["unknown"] == ["2A"]
     assert result["architecture"] == "x86_64"
     assert result["root_file_system"] == "ext"

@@ -49,7 +49,7 @@ async def half_a_record(peer: Peer) -> None:
 
 
 async def one_answer(peer: Peer) -> None:
-    """One of the two first requests is answered."""
+    """One of the four first requests is answered."""
     await peer.handshake()
     peer.reply(answer_caps(await peer.request()))
 

@@ -24,7 +24,7 @@ from asys.protocol.apdu import Frame
 from asys.protocol.status import SW
 from client.instructions import LARGE
 from client.steps import STEPS, Step, then_silence
-from support.wire_node import CAPS, HELLO, OK, Peer, ThreadedWireNode, answer, serve
+from support.wire_node import CAPS, HELLO, OK, PAGES, Peer, ThreadedWireNode, answer, serve
 
 
 def test_the_names_are_those_of_the_async_api() -> None:
@@ -86,7 +86,7 @@ def test_wrong_arguments_are_refused_before_a_byte_is_sent() -> None:
             session.svc_restart("")
         session.sys_hello()
 
-        assert [frame.ins for frame in node.peer.frames] == [0, 0, 1]
+        assert [frame.ins for frame in node.peer.frames] == [0, 0, 0, 0, 1]
 
 
 def test_unix_sockets(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_thread_whose_turn_does_not_come_in_time_sends_nothing() -> None:
             release.set()
 
         assert first.result() == HELLO
-        assert len(node.peer.frames) == 3
+        assert len(node.peer.frames) == 5
 
 
 def test_close_ends_a_call_in_another_thread() -> None:
@@ -374,7 +374,7 @@ def test_a_refused_agent_is_told_so(asked: bool, first: bytes, kind: type[asys.L
 def test_an_agent_without_sys_caps_connects_all_the_same() -> None:
     async def script(peer: Peer) -> None:
         await peer.handshake()
-        for _ in range(2):
+        for _ in range(PAGES):
             await peer.request()
             peer.reply(b"\x6a\x81")
         await peer.silence()
@@ -386,7 +386,7 @@ def test_an_agent_without_sys_caps_connects_all_the_same() -> None:
 def test_a_node_in_trouble_is_no_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.handshake()
-        for _ in range(2):
+        for _ in range(PAGES):
             await peer.request()
             peer.reply(b"\x6f\x00")
         await peer.silence()
@@ -442,7 +442,7 @@ def test_arguments_are_checked_before_anybody_is_called() -> None:
 def test_a_trace_hears_of_each_answer_before_the_call_returns() -> None:
     heard: list[asys.Exchange] = []
     with ThreadedWireNode() as node, node.connect(trace=heard.append) as session:
-        assert [one.instruction for one in heard] == ["SYS_CAPS", "SYS_CAPS"]
+        assert [one.instruction for one in heard] == ["SYS_CAPS"] * 4
         session.proc_throttle(1, "stop")
         assert (heard[-1].instruction, heard[-1].sw, heard[-1].seq) == ("PROC_THROTTLE", 0x9000, 1)
         assert (heard[-1].bytes_sent, heard[-1].bytes_received) == (48, 20)
@@ -460,4 +460,4 @@ def test_a_trace_may_call_the_node() -> None:
     with ThreadedWireNode() as node, node.connect(trace=trace) as session:
         session.proc_throttle(1, "stop")
 
-    assert heard == ["SYS_CAPS", "SYS_CAPS", "PROC_THROTTLE", "SYS_HELLO"]
+    assert heard == [*["SYS_CAPS"] * 4, "PROC_THROTTLE", "SYS_HELLO"]

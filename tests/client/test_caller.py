@@ -23,22 +23,22 @@ from support.wire_node import HELLO, OK, answer_caps
 # The beginning
 
 
-def test_every_connection_begins_with_both_pages_of_sys_caps_in_one_write() -> None:
+def test_every_connection_begins_with_all_pages_of_sys_caps_in_one_write() -> None:
     pair = Pair(accept=False)
 
-    first, second = pair.requests()
+    asked = pair.requests()
 
-    assert (first.cla, first.ins, first.p1, first.p2, first.data) == (0, 0, 1, 0, b"")
-    assert (second.cla, second.ins, second.p1, second.p2, second.data) == (0, 0, 0, 0, b"")
+    assert [(one.cla, one.ins, one.p2, one.data) for one in asked] == [(0, 0, 0, b"")] * 4
+    assert [one.p1 for one in asked] == [1, 2, 3, 0]
 
 
 @pytest.mark.parametrize("part_b", [False, True])
 def test_a_node_speaks_part_b_when_it_echoes_the_page(part_b: bool) -> None:
     pair = Pair(part_b=part_b)
 
-    assert pair.caller.speaks_part_b is part_b
-    assert pair.caller.caps is not None
-    assert pair.caller.caps.core_bitmap == 0x0002_000F
+    assert pair.caller.lit.speaks_part_b is part_b
+    assert pair.caller.lit.caps is not None
+    assert pair.caller.lit.caps.core_bitmap == 0x0002_000F
     assert len(pair.opening.heard) == 1
 
 
@@ -47,20 +47,20 @@ def test_the_flag_bits_beside_the_page_do_not_matter() -> None:
     flagged = bytearray(answer_caps(pair.requests()[0], part_b=True))
     flagged[33] |= 0x80
 
-    pair.reply(bytes(flagged), answer_caps(Frame(0, 0, 0, 0)))
+    pair.reply(bytes(flagged), *[answer_caps(Frame(0, 0, 0, 0))] * 3)
 
-    assert pair.caller.speaks_part_b
+    assert pair.caller.lit.speaks_part_b
 
 
 def test_sys_caps_that_is_not_granted_is_no_failure_of_the_connection() -> None:
     pair = Pair(accept=False)
     pair.requests()
 
-    pair.reply(b"\x6a\x81", b"\x6a\x81")
+    pair.reply(*[b"\x6a\x81"] * 4)
 
     assert isinstance(pair.opening.heard[0], errors.NoSuchInstruction)
     assert pair.caller.error is None
-    assert not pair.caller.speaks_part_b
+    assert not pair.caller.lit.speaks_part_b
     _, ear = pair.call(isa.SYS_HELLO)
     pair.requests()
     pair.reply(HELLO.pack() + OK)
@@ -249,12 +249,13 @@ def test_a_request_larger_than_any_frame_is_refused() -> None:
 
 
 def test_an_instruction_that_must_be_encrypted_is_never_sent_otherwise() -> None:
-    pair = Pair(part_b=True)
+    pair = Pair()
 
-    with pytest.raises(errors.ArgumentError, match="encrypted"):
+    with pytest.raises(errors.ArgumentError, match=r"encrypted.*does not speak part B"):
         pair.call(SECRET)
 
     assert pair.caller.data_to_send() == b""
+    assert pair.caller.link.signer.seq == 0
 
 
 def test_plain_and_signed_requests_share_one_pipeline_and_seq_counts_the_signed() -> None:

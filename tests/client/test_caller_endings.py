@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from asys import errors, isa
-from asys.client.caller import MAX_ABANDONED, REMEMBERED
+from asys.client.caller import MAX_ABANDONED
+from asys.client.signed import REMEMBERED
 from asys.isa import Empty
 from asys.protocol.status import SW
 from client.pair import Pair, throttle

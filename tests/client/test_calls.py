@@ -119,7 +119,7 @@ async def test_wrong_arguments_are_refused_before_a_byte_is_sent(wrong: dict[str
         await session.sys_hello()
 
         assert node.peer.received == before + 24
-        assert [frame.ins for frame in node.peer.frames] == [0, 0, 1]
+        assert [frame.ins for frame in node.peer.frames] == [0, 0, 0, 0, 1]
 
 
 async def test_a_hundred_coroutines_share_a_connection() -> None:
@@ -363,7 +363,7 @@ async def test_a_trace_hears_of_each_answer_before_its_caller_goes_on() -> None:
     replies = {isa.SYS_STATUS.code: STATUS.pack() + b"\x91\x01", 0x22: b"\x64\x00"}
     script = serve(lambda frame: replies.get(frame.ins) or answer(frame))
     async with WireNode(script) as node, node.connect(trace=heard.append) as session:
-        assert [(one.instruction, one.sw) for one in heard] == [("SYS_CAPS", 0x9000)] * 2
+        assert [(one.instruction, one.sw) for one in heard] == [("SYS_CAPS", 0x9000)] * 4
         heard.clear()
         await session.proc_throttle(1, "stop")
         (one,) = heard
@@ -387,7 +387,7 @@ async def test_a_trace_that_raises_harms_nobody() -> None:
     async with WireNode() as node, node.connect(trace=trace) as session:
         assert await session.sys_hello() == HELLO
 
-    assert [type(context["exception"]) for context in told] == [ZeroDivisionError] * 3
+    assert [type(context["exception"]) for context in told] == [ZeroDivisionError] * 5
 
 
 # Sending again

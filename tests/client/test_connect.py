@@ -15,7 +15,7 @@ import asys
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import MAGIC
 from client.steps import STEPS, Step, then_silence
-from support.wire_node import HELLO, OK, Peer, WireNode, answer_caps, serve
+from support.wire_node import HELLO, OK, PAGES, Peer, WireNode, answer_caps, serve
 
 
 async def test_a_connection_knows_both_its_ends() -> None:
@@ -254,7 +254,7 @@ async def test_a_full_deployed_node_closes_right_after_accept() -> None:
 async def test_a_node_in_trouble_is_no_connection(sw: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.handshake()
-        for _ in range(2):
+        for _ in range(PAGES):
             await peer.request()
             peer.reply(sw)
         await peer.silence()
@@ -269,7 +269,7 @@ async def test_a_node_in_trouble_is_no_connection(sw: bytes) -> None:
 async def test_an_agent_without_sys_caps_connects_all_the_same(sw: bytes) -> None:
     async def script(peer: Peer) -> None:
         await peer.handshake()
-        for _ in range(2):
+        for _ in range(PAGES):
             await peer.request()
             peer.reply(sw)
         await peer.request()

@@ -32,6 +32,7 @@ PUBLIC = {
     *("ClassNotSupported", "NodeError", "NodeOutOfMemory", "NodeIOError", "NodeNoSpace"),
     *("NodeTimedOut", "NodeBusy", "NodeUnknownError"),
     *("Architecture", "Capabilities", "FileSystem", "Hello", "PressureSource", "Process"),
+    *("Abandoned", "AgentFlags", "AgentHash", "Agents", "CapabilityMap", "ListedAgent"),
     *("ProcessFlags", "Processes", "Status", "TaskState", "TaskStatus", "ThrottleAction"),
 }
 

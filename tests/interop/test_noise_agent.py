@@ -113,7 +113,7 @@ def test_hmac_as_the_standard_library_has_it() -> None:
 
 def test_the_core_isa(agent: ForeignAgent) -> None:
     caps = agent.ask(CAPS)
-    assert struct.unpack(">IIH", caps[:10]) == (0x0002000F, 0x00000001, 0x0100)
+    assert struct.unpack(">IIH", caps[:10]) == (0x000A000F, 0x00000001, 0x0100)
     assert (len(caps), caps[33:]) == (36, b"\0" + OK)
     hello = agent.ask(HELLO)
     assert (len(hello), hello[:4], hello[-2:]) == (18, b"ASYS", OK)

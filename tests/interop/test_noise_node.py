@@ -147,6 +147,8 @@ def check(node: Node) -> None:
     assert node.agent_key == AGENT_PUBLIC
     assert [frame[:-16].hex() if frame[0] else frame.hex() for frame in node.frames] == [
         "000001000000",
+        "000002000000",
+        "000003000000",
         "000000000000",
         "000100000000",
         "000200000000",
@@ -159,7 +161,7 @@ def check(node: Node) -> None:
         "0011000004" + "abcd1234" + "00",
         "000100000000",
     ]
-    assert node.frames[5] == node.frames[9]
+    assert node.frames[7] == node.frames[11]
 
 
 async def test_a_session_on_asyncio() -> None:
@@ -224,7 +226,7 @@ async def test_tags_belong_to_their_session() -> None:
         node = Node()
         async with listening(node) as port, asys.connect(**options(port)) as session:
             await session.proc_throttle(77, "stop")
-        seen.append(node.frames[2])
+        seen.append(node.frames[4])
 
     assert seen[0][:-16] == seen[1][:-16]
     assert seen[0][-16:] != seen[1][-16:]

@@ -96,7 +96,9 @@ def run(arguments: argparse.Namespace, command: Command) -> Output:
         except KeyboardInterrupt:
             raise _interrupted(instruction) from None
         where = str(nodes.address_of(arguments))
-        report = Report(where, instruction, request, reply, exchange, node.caps, task)
+        lit = node.capability_map
+        caps, agent = node.caps, node.agent_key
+        report = Report(where, agent, instruction, request, reply, exchange, caps, lit, task)
 
     def show(screen: Screen) -> None:
         if has_table(instruction):

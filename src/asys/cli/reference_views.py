@@ -114,6 +114,8 @@ def _add_fields(add_row: Any, fields: Iterable[Mapping[str, Any]], within: str =
 
 
 def _range(field: Mapping[str, Any]) -> str:
+    if "slot" in field:
+        return f"{field['slot']['size_max']} each"
     return f"{field['size_min']}-{field['size_max']}"
 
 
@@ -134,6 +136,12 @@ def _meaning(field: Mapping[str, Any]) -> str:
         said.append(f"at least {field['least']}")
     if "count" in field:
         said.append(f"{field['count']} slots, offsets within each")
+    if "count_max" in field:
+        said.append(f"as many as count says, up to {field['count_max']}, offsets within each")
+    if field.get("counted"):
+        said.append("its length, a byte, stands in front")
+    if field.get("written"):
+        said.append(f"written as {field['written']}")
     if field.get("pattern"):
         said.append(f"characters {field['pattern']}")
     if field.get("refuse"):

@@ -9,8 +9,17 @@ from typing import Any, Final, cast
 from asys import isa
 from asys.cli.values import as_data, as_text
 from asys.client.exchange import Exchange
-from asys.isa import AnyInstruction, Capabilities, Mode, TaskHandle, TaskStatus, ThrottleAction
+from asys.isa import (
+    AnyInstruction,
+    Capabilities,
+    CapabilityMap,
+    Mode,
+    TaskHandle,
+    TaskStatus,
+    ThrottleAction,
+)
 from asys.isa.process import Restart, Throttle
+from asys.isa.security import AgentKey
 from asys.protocol.codec import Layout
 
 AUDIT_DEGRADED: Final = 0x01
@@ -19,14 +28,20 @@ AUDIT_DEGRADED: Final = 0x01
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One answered instruction; `task` is how its task ended, None when nobody waited for it."""
+    """One answered instruction; `task` is how its task ended, None when nobody waited for it.
+
+    `caps` is page 0 of SYS_CAPS, `lit` all of the capability map; None where it is not granted.
+    `agent` is this agent's public key.
+    """
 
     node: str
+    agent: bytes
     instruction: AnyInstruction
     request: Layout
     reply: Layout
     exchange: Exchange
     caps: Capabilities | None
+    lit: CapabilityMap | None
     task: TaskStatus | None = None
 
     @property
@@ -44,7 +59,7 @@ def data_of(report: Report) -> dict[str, Any]:
     """The object that `--json` prints for an answered instruction."""
     result: dict[str, Any] = as_data(report.reply)
     if isinstance(report.reply, Capabilities):
-        result |= _instructions(report.reply)
+        result |= _instructions(granted(report, report.reply))
     if report.instruction.mode is Mode.ASYNC:
         result["status"] = as_data(report.task)
     return {
@@ -70,26 +85,27 @@ def sentence(report: Report) -> str:
     return f"{said} ({report.answered})"
 
 
-def lacking(caps: Capabilities) -> list[AnyInstruction]:
+def granted(report: Report, caps: Capabilities) -> CapabilityMap:
+    """All pages of the capability map; just the one in `caps` where others were not to be had."""
+    return CapabilityMap(caps.lit) if report.lit is None else report.lit
+
+
+def lacking(lit: CapabilityMap) -> list[AnyInstruction]:
     """The instructions known here that do not exist for this agent on the node."""
-    return [one for one in isa.REGISTRY if one.code < _SHOWN and not caps.has(one.code)]
+    return [one for one in isa.REGISTRY if one.code not in lit]
 
 
-def strange(caps: Capabilities) -> list[int]:
+def strange(lit: CapabilityMap) -> list[int]:
     """The codes of instructions that exist for this agent and that this version does not know."""
-    return [code for code in caps.instructions if isa.REGISTRY.get(code) is None]
+    return [code for code in lit if isa.REGISTRY.get(code) is None]
 
 
-_SHOWN: Final = 0x40
-"""Codes below this one have their bit in SYS_CAPS."""
-
-
-def _instructions(caps: Capabilities) -> dict[str, Any]:
-    known = (isa.REGISTRY.get(code) for code in caps.instructions)
+def _instructions(lit: CapabilityMap) -> dict[str, Any]:
+    known = (isa.REGISTRY.get(code) for code in lit)
     return {
         "instructions": [one.name for one in known if one is not None],
-        "lacks": [one.name for one in lacking(caps)],
-        "unknown": [f"{code:02X}" for code in strange(caps)],
+        "lacks": [one.name for one in lacking(lit)],
+        "unknown": [f"{code:02X}" for code in strange(lit)],
     }
 
 
@@ -117,7 +133,13 @@ def _restart(report: Report) -> str:
     return f"{name} is restarted on {report.node}"
 
 
+def _remove(report: Report) -> str:
+    key = cast("AgentKey", report.request).key
+    return f"{key.hex()} and all that it had added are shut out of {report.node}"
+
+
 _SENTENCES: Final[Mapping[str, Callable[[Report], str]]] = {
     isa.PROC_THROTTLE.name: _throttle,
     isa.SVC_RESTART.name: _restart,
+    isa.AGENT_REMOVE.name: _remove,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final, cast
@@ -10,11 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from asys import isa
-from asys.cli.report import Report, lacking, strange
+from asys.cli.report import Report, granted, lacking, strange
 from asys.cli.screen import Screen
 from asys.cli.values import as_text
-from asys.isa import Architecture, Capabilities, FileSystem, Hello, PressureSource, Status
+from asys.isa import Agents, Architecture, Capabilities, FileSystem, Hello, PressureSource, Status
 from asys.isa import Processes as ProcessList
+from asys.isa.security import PAGE_SIZE
 from asys.protocol.codec import Field, Layout
 
 BUSY_PERCENT: Final = 70
@@ -22,6 +24,12 @@ BUSY_PERCENT: Final = 70
 
 FULL_PERCENT: Final = 90
 """From here a share is drawn as an alarm."""
+
+
+KEY_DIGITS: Final = 32
+"""Hex digits of a key on one line of a terminal."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def show_reading(screen: Screen, report: Report) -> None:
@@ -99,26 +107,54 @@ def _caps(screen: Screen, report: Report) -> None:
     table.add_row("Protocol", f"{version >> 8}.{version & 0xFF}")
     screen.show(table)
     screen.line("")
-    lacks = lacking(caps)
+    lit = granted(report, caps)
+    lacks = lacking(lit)
     offers = listing("Code", "Instruction", "Here", "What it does or tells")
     for one in isa.REGISTRY:
         if one in lacks:
             offers.add_row(f"{one.code:02X}", one.name, "no", one.guide.description, style="dim")
-        elif caps.has(one.code):
+        else:
             here = Text("yes", "green")
             offers.add_row(f"{one.code:02X}", one.name, here, one.guide.description)
-    for code in strange(caps):
+    for code in strange(lit):
         offers.add_row(f"{code:02X}", "?", Text("yes", "green"), "not known to this version")
     screen.show(offers)
 
 
 def _hello(screen: Screen, report: Report) -> None:
     hello = cast("Hello", report.reply)
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=hello.time_ns // 1000)
+    moment = _EPOCH + timedelta(microseconds=hello.time_ns // 1000)
     table = pairs()
     table.add_row("Node UID", f"{hello.node_uid:08x}" if hello.node_uid else "none")
     table.add_row("Clock", f"{moment:%Y-%m-%d %H:%M:%S.%f} UTC")
     screen.show(table)
+
+
+def _agents(screen: Screen, report: Report) -> None:
+    reply = cast("Agents", report.reply)
+    table = listing("Label", "Key", "May use", "Expires", "Flags", "Added by")
+    if screen.console.is_terminal:
+        key = table.columns[1]
+        key.min_width = key.max_width = KEY_DIGITS  # the other half goes on below
+        for column in table.columns:
+            column.overflow = "fold"  # nothing is cut off
+    names = {_key_hash(one.key): one.label for one in reply.agents if one.label}
+    names[_key_hash(report.agent)] = "this agent"
+    for one in reply.agents:
+        table.add_row(
+            one.label,
+            one.key.hex(),
+            as_text(one.FIELDS["caps"], one.caps),
+            _moment(one.expires) if one.expires else "never",
+            as_text(one.FIELDS["flags"], one.flags) if one.flags else "",
+            names.get(one.parent_hash, one.parent_hash.hex()) if any(one.parent_hash) else "admin",
+        )
+    screen.show(table)
+    if len(reply.agents) == reply.total:
+        screen.line(_count(reply.total, "agent"))
+    else:
+        pages = -(-reply.total // PAGE_SIZE)
+        screen.line(f"page {reply.page} of 0 to {max(pages - 1, 0)}, {reply.total} agents in all")
 
 
 def _any_reading(screen: Screen, report: Report) -> None:
@@ -139,6 +175,16 @@ def _any_reading(screen: Screen, report: Report) -> None:
         for slot in slots:
             inner.add_row(*(as_text(one, getattr(slot, key)) for key, one in fields.items()))
         screen.show(inner)
+
+
+def _key_hash(key: bytes) -> bytes:
+    """What AGENT_LIST calls the agent that added another."""
+    return hashlib.blake2b(key).digest()[:4]
+
+
+def _moment(seconds: int) -> str:
+    """A moment in Unix seconds as people read it."""
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _memory(available: int, total: int) -> Text:
@@ -190,4 +236,5 @@ _VIEWS: Final[Mapping[str, Callable[[Screen, Report], None]]] = {
     isa.SYS_PROCS.name: _procs,
     isa.SYS_CAPS.name: _caps,
     isa.SYS_HELLO.name: _hello,
+    isa.AGENT_LIST.name: _agents,
 }

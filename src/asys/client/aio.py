@@ -12,6 +12,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from asys import isa
 from asys.client.address import Address
+from asys.client.agent_pages import AgentPages
 from asys.client.aio_wire import Wire
 from asys.client.caller import Caller
 from asys.client.connected import Connected
@@ -21,13 +22,16 @@ from asys.client.known_hosts import KnownHosts
 from asys.client.methods import attach, describe
 from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
 from asys.client.pending import Pending
+from asys.client.renewal import DEFAULT_REQUESTS, DEFAULT_SECONDS
 from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
 from asys.errors import (
     ConnectFailed,
     DeadlineExceeded,
+    HostKeyChanged,
     LinkError,
     NoSuchInstruction,
     NotSupported,
+    StatusError,
 )
 from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
 from asys.protocol.codec import Layout
@@ -142,11 +146,17 @@ class Node(Connected):
     task_query = _reading(isa.TASK_QUERY)
     proc_throttle = _action(isa.PROC_THROTTLE)
     svc_restart = _task(isa.SVC_RESTART)
+    rekey = _action(isa.REKEY)
+    abandon = _reading(isa.ABANDON)
+    agent_add = _reading(isa.AGENT_ADD)
+    agent_remove = _action(isa.AGENT_REMOVE)
+    agent_list = _reading(isa.AGENT_LIST)
 
     def __init__(self, wire: Wire, timeout: float) -> None:
         """Not for users of the SDK: `connect` makes nodes."""
-        super().__init__(wire.caller, timeout)
-        self._wire = wire
+        super().__init__(timeout)
+        self._wire: Wire = wire
+        self._renewing: asyncio.Task[HostKeyChanged | None] | None = None
         self._tasks = TaskTable(partial(Task, self))
 
     async def call(self, instruction: Instruction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -161,15 +171,32 @@ class Node(Connected):
         """The task with that handle, which must be of this connection. Asks nobody."""
         return self._tasks.get(handle)
 
+    async def agents(self) -> tuple[isa.ListedAgent, ...]:
+        """All pages of AGENT_LIST as one list. Raises what `agent_list` raises."""
+        pages = AgentPages()
+        while pages.page is not None:
+            pages.take(await self.agent_list(pages.page))
+        return pages.agents
+
+    async def refresh_capabilities(self) -> isa.CapabilityMap | None:
+        """Asks for all pages of the capability map again, and gives it.
+
+        For after a 6A81, and for whoever waits to be granted more. Raises what `sys_caps` raises.
+        """
+        await self._renewal_over(self._timeout)
+        await self._wait(self._wire.caller.refresh(perf_counter()), self._timeout)
+        return self.capability_map
+
     async def resend(self, seq: int) -> Any:
-        """Sends a signed instruction again, byte for byte; gives its outcome as its method does.
+        """Sends a signed instruction again, same Seq and all; gives its outcome as its method does.
 
         For an OutcomeUnknown on a connection that still lives; the node runs it at most once. Its
         6985 means that the frame came before: the outcome is then the one that the first answer
         had, if it came in the meantime, else AlreadyReceived. ArgumentError when `seq` is not among
         the last 64. Deployed nodes close the connection after 6985.
         """
-        pending = self._caller.resend(seq, perf_counter())
+        await self._renewal_over(self._timeout)
+        pending = self._wire.caller.resend(seq, perf_counter())
         reply = await self._wait(pending, self._timeout)
         if isinstance(reply, TaskHandle):
             return self._tasks.get(reply.handle)
@@ -177,7 +204,12 @@ class Node(Connected):
 
     async def close(self) -> None:
         """Ends the session and waits until the socket is closed. Calls under way fail."""
+        renewing = self._renewing
+        if renewing is not None:
+            renewing.cancel()
         await self._wire.close(self._timeout)
+        if renewing is not None:
+            await asyncio.wait((renewing,))
 
     async def __aenter__(self) -> Node:
         return self
@@ -199,16 +231,66 @@ class Node(Connected):
         note: Callable[[Any], None] | None = None,
         patience: float | None = None,
     ) -> Layout:
-        pending = self._caller.request(instruction, args, kwargs, perf_counter())
+        left = patience or self._timeout
+        now = perf_counter()
+        if self._renewing is not None or now >= self._wire.caller.renewal.idle_from:
+            left = await self._renewed(instruction, now, left)
+            now = perf_counter()
+        pending = self._wire.caller.request(instruction, args, kwargs, now)
         pending.note = note
-        return await self._wait(pending, patience or self._timeout)
+        return await self._wait(pending, left)
 
     async def _wait(self, pending: Pending, patience: float) -> Layout:
+        caller = self._wire.caller
         try:
             return cast("Layout", await self._wire.send(pending, patience))
         except asyncio.CancelledError:
-            self._caller.abandon(pending)
+            caller.abandon(pending)
             raise
+
+    async def _renewed(self, instruction: isa.AnyInstruction, now: float, patience: float) -> float:
+        """Puts a new connection in the place of one that has outlived itself; gives what is left
+        of `patience`, in seconds.
+
+        Whoever calls meanwhile waits for it. The old connection goes on where no new one can be
+        made; only a changed host key is told, to the call that came first.
+        """
+        if self._renewing is not None:
+            await self._renewal_over(patience)
+        elif self._wire.caller.outlived(instruction, now):
+            renewing = asyncio.create_task(self._reconnect(patience / 2))
+            self._renewing = renewing
+            await self._renewal_over(patience)
+            changed = None if renewing.cancelled() else renewing.result()
+            if changed is not None:
+                raise changed
+        return max(patience - (perf_counter() - now), 0.001)
+
+    async def _renewal_over(self, patience: float) -> None:
+        """Waits for a new connection that is being made."""
+        if self._renewing is not None:
+            _, late = await asyncio.wait((self._renewing,), timeout=patience)
+            if late:
+                raise DeadlineExceeded(f"{self._caller.address}: no new connection in time")
+
+    async def _reconnect(self, patience: float) -> HostKeyChanged | None:
+        old = self._wire
+        fresh = Wire(old.caller.successor(), old.loop)
+        try:
+            await _establish(fresh, patience)
+        except HostKeyChanged as changed:
+            old.caller.stay(perf_counter())
+            return changed
+        except (LinkError, StatusError):
+            old.caller.stay(perf_counter())
+            return None
+        else:
+            fresh.caller.take_over(old.caller)
+            self._wire = fresh
+            await old.close(patience)
+            return None
+        finally:
+            self._renewing = None
 
 
 attach(Node, isa.REGISTRY, method_of)
@@ -249,6 +331,8 @@ def connect(
     node_key: bytes | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     trace: Trace | None = None,
+    rekey_seconds: float | None = DEFAULT_SECONDS,
+    rekey_requests: int | None = DEFAULT_REQUESTS,
 ) -> Connecting:
     """Connects to a node: `async with connect(...) as node`, or `node = await connect(...)`.
 
@@ -256,12 +340,29 @@ def connect(
     `~/.asys`; `known_hosts` says which key the node must show, by default that in `~/.asys`;
     `node_key`, 32 bytes, says so instead of it. An unknown key is never trusted by itself: it is
     UnknownHost, which carries it. `timeout`, in seconds, holds for connecting and for each call.
-    `trace` is called with an Exchange for each answered request.
+    `trace` is called with an Exchange for each answered request of this agent's.
+
+    Keys that are older than `rekey_seconds`, or have carried `rekey_requests` requests, are renewed
+    at the next call; None: never for that reason. Neither results nor `trace` show it. Where nobody
+    has called for 30 s a new connection does it, for that gives fresh secrets; else REKEY, where
+    the node has it. A new connection is not made when the next call names a PID, nor while the
+    outcome of a task or of a signed instruction is open. With the old session goes what the node
+    knew of it: the PIDs that it has shown. So look again before you act on one.
 
     Raises ArgumentError, IdentityError, any LinkError, and the StatusError of a node that is in
     trouble.
     """
-    options = partial(Options.of, host, port, identity, known_hosts, node_key, timeout)
+    options = partial(
+        Options.of,
+        host,
+        port,
+        identity,
+        known_hosts,
+        node_key,
+        timeout,
+        rekey_seconds,
+        rekey_requests,
+    )
     return Connecting(partial(_open, options, trace))
 
 
@@ -273,12 +374,20 @@ async def _open(make_options: Callable[[], Options], trace: Trace | None) -> Nod
         options.address,
         options.trusted,
         trace=None if trace is None else _by_way_of(loop, trace),
+        renewal=options.renewal,
     )
     wire = Wire(caller, loop)
+    await _establish(wire, options.timeout)
+    return Node(wire, options.timeout)
+
+
+async def _establish(wire: Wire, patience: float) -> None:
+    """Takes a connection to where the node has accepted this agent. LinkError, StatusError."""
+    caller, loop = wire.caller, wire.loop
     accepted = caller.opening.waiter = loop.create_future()
     try:
-        async with asyncio.timeout(options.timeout):
-            await _dial(options.address, wire, loop)
+        async with asyncio.timeout(patience):
+            await _dial(caller.address, wire, loop)
             await accepted
     except (NoSuchInstruction, NotSupported):
         pass  # the node takes this agent, and grants it no SYS_CAPS
@@ -288,10 +397,9 @@ async def _open(make_options: Callable[[], Options], trace: Trace | None) -> Nod
         await wire.abort()
         if isinstance(error, TimeoutError) and not isinstance(error, LinkError):
             raise DeadlineExceeded(
-                f"{options.address} did not {owed} within {options.timeout:g} s"
+                f"{caller.address} did not {owed} within {patience:g} s"
             ) from None
         raise
-    return Node(wire, options.timeout)
 
 
 def _by_way_of(loop: asyncio.AbstractEventLoop, trace: Trace) -> Trace:

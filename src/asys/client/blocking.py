@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -11,21 +10,17 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from asys import isa
-from asys.client.address import Address
+from asys.client.agent_pages import AgentPages
 from asys.client.blocking_wire import Wire
 from asys.client.connected import Connected
+from asys.client.dial import dial
 from asys.client.exchange import Exchange
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.client.methods import attach, describe
 from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
+from asys.client.renewal import DEFAULT_REQUESTS, DEFAULT_SECONDS
 from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
-from asys.errors import (
-    ConnectFailed,
-    DeadlineExceeded,
-    NoSuchInstruction,
-    NotSupported,
-)
 from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
 from asys.protocol.codec import Layout
 from asys.protocol.limits import DEFAULT_PORT
@@ -131,11 +126,16 @@ class Node(Connected):
     task_query = _reading(isa.TASK_QUERY)
     proc_throttle = _action(isa.PROC_THROTTLE)
     svc_restart = _task(isa.SVC_RESTART)
+    rekey = _action(isa.REKEY)
+    abandon = _reading(isa.ABANDON)
+    agent_add = _reading(isa.AGENT_ADD)
+    agent_remove = _action(isa.AGENT_REMOVE)
+    agent_list = _reading(isa.AGENT_LIST)
 
     def __init__(self, wire: Wire, timeout: float) -> None:
         """Not for users of the SDK: `connect` makes nodes."""
-        super().__init__(wire.caller, timeout)
-        self._wire = wire
+        super().__init__(timeout)
+        self._wire: Wire = wire
         self._tasks = TaskTable(partial(Task, self))
 
     def call(self, instruction: Instruction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -150,8 +150,28 @@ class Node(Connected):
         """The task with that handle, which must be of this connection. Asks nobody."""
         return self._tasks.get(handle)
 
+    def agents(self) -> tuple[isa.ListedAgent, ...]:
+        """All pages of AGENT_LIST as one list. Raises what `agent_list` raises."""
+        pages = AgentPages()
+        while pages.page is not None:
+            pages.take(self.agent_list(pages.page))
+        return pages.agents
+
+    def refresh_capabilities(self) -> isa.CapabilityMap | None:
+        """Asks for all pages of the capability map again, and gives it.
+
+        For after a 6A81, and for whoever waits to be granted more. Raises what `sys_caps` raises.
+        """
+        deadline = perf_counter() + self._timeout
+        self._wire.acquire(deadline)
+        try:
+            self._wire.exchange(self._wire.caller.refresh(perf_counter()), deadline)
+        finally:
+            self._wire.release()
+        return self.capability_map
+
     def resend(self, seq: int) -> Any:
-        """Sends a signed instruction again, byte for byte; gives its outcome as its method does.
+        """Sends a signed instruction again, same Seq and all; gives its outcome as its method does.
 
         For an OutcomeUnknown on a connection that still lives; the node runs it at most once. Its
         6985 means that the frame came before: the outcome is then the one that the first answer
@@ -161,7 +181,7 @@ class Node(Connected):
         deadline = perf_counter() + self._timeout
         self._wire.acquire(deadline)
         try:
-            reply = self._wire.exchange(self._caller.resend(seq, perf_counter()), deadline)
+            reply = self._wire.exchange(self._wire.caller.resend(seq, perf_counter()), deadline)
         finally:
             self._wire.release()
         if isinstance(reply, TaskHandle):
@@ -195,7 +215,10 @@ class Node(Connected):
         deadline = perf_counter() + (patience or self._timeout)
         self._wire.acquire(deadline)
         try:
-            pending = self._caller.request(instruction, args, kwargs, perf_counter())
+            now = perf_counter()
+            if now >= self._wire.caller.renewal.idle_from:
+                now = self._wire.renew(instruction, now, deadline)
+            pending = self._wire.caller.request(instruction, args, kwargs, now)
             pending.note = note
             return self._wire.exchange(pending, deadline)
         finally:
@@ -214,6 +237,8 @@ def connect(
     node_key: bytes | None = None,
     timeout: float = DEFAULT_TIMEOUT,
     trace: Trace | None = None,
+    rekey_seconds: float | None = DEFAULT_SECONDS,
+    rekey_requests: int | None = DEFAULT_REQUESTS,
 ) -> Node:
     """Connects to a node: `with connect(...) as node`, or `node = connect(...)` and `close()`.
 
@@ -221,57 +246,17 @@ def connect(
     calls the node, before the call returns. `timeout` does not bound the look-up of a host name,
     which the operating system bounds.
     """
-    options = Options.of(host, port, identity, known_hosts, node_key, timeout)
+    options = Options.of(
+        host,
+        port,
+        identity,
+        known_hosts,
+        node_key,
+        timeout,
+        rekey_seconds,
+        rekey_requests,
+    )
     deadline = perf_counter() + options.timeout
-    wire = Wire(options, _dial(options.address, deadline), trace)
-    try:
-        wire.open(deadline)
-    except (NoSuchInstruction, NotSupported):
-        pass  # the node takes this agent, and grants it no SYS_CAPS
-    except BaseException:
-        wire.close()
-        raise
+    wire = Wire.to(options, dial(options.address, deadline), trace)
+    wire.open(deadline)
     return Node(wire, options.timeout)
-
-
-def _dial(address: Address, deadline: float) -> socket.socket:
-    """A connected socket. ConnectFailed says what the operating system says."""
-    try:
-        places = _places(address)
-    except (OSError, UnicodeError) as error:
-        raise ConnectFailed(f"cannot reach {address}: {error}") from error
-    if not places:
-        raise ConnectFailed(f"cannot reach {address}: this system has no unix sockets")
-    failure: OSError | None = None
-    for place, left in zip(places, range(len(places), 0, -1), strict=True):
-        # Each address gets its share, so that one that swallows packets leaves time for others.
-        patience = max((deadline - perf_counter()) / left, 0.001)
-        try:
-            return _connected(*place, patience)
-        except OSError as error:
-            failure = error
-    if perf_counter() >= deadline:
-        raise DeadlineExceeded(f"{address} did not accept a connection in time")
-    raise ConnectFailed(f"cannot reach {address}: {failure}") from failure
-
-
-def _connected(family: int, where: Any, patience: float) -> socket.socket:
-    """A socket that is connected within `patience` seconds. OSError."""
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(patience)
-        sock.connect(where)
-        if family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _places(address: Address) -> list[tuple[int, Any]]:
-    """Address families and socket addresses to try in turn; none: this system cannot. OSError."""
-    if not address.path:
-        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        return [(family, where) for family, _, _, _, where in found]
-    return [(socket.AF_UNIX, address.path)] if hasattr(socket, "AF_UNIX") else []

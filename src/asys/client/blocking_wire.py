@@ -10,10 +10,20 @@ from time import perf_counter
 from typing import Any, Final
 
 from asys.client.caller import Caller
+from asys.client.dial import dial
 from asys.client.exchange import Exchange
 from asys.client.options import Options
 from asys.client.pending import Pending
-from asys.errors import ConnectionLost, DeadlineExceeded
+from asys.errors import (
+    ConnectionLost,
+    DeadlineExceeded,
+    HostKeyChanged,
+    LinkError,
+    NoSuchInstruction,
+    NotSupported,
+    StatusError,
+)
+from asys.isa import AnyInstruction
 
 Trace = Callable[[Exchange], None]
 
@@ -48,19 +58,30 @@ class Wire:
     acquired it.
     """
 
-    def __init__(self, options: Options, sock: socket.socket, trace: Trace | None) -> None:
+    def __init__(self, caller: Caller, sock: socket.socket) -> None:
         """Takes over a connected socket."""
+        self.caller = caller
         self._exchanges: list[Exchange] = []
-        self._trace = trace
-        self.caller: Final = Caller(
-            options.identity.key,
-            options.address,
-            options.trusted,
-            trace=None if trace is None else self._note,
-        )
+        self._trace: Trace | None = None
         self._socket = sock
         self._lock = threading.Lock()
         self._closing = False
+        self._fresh: Wire | None = None
+
+    @classmethod
+    def to(cls, options: Options, sock: socket.socket, trace: Trace | None) -> Wire:
+        """A connection at its very beginning."""
+        told: list[Exchange] = []
+        caller = Caller(
+            options.identity.key,
+            options.address,
+            options.trusted,
+            trace=None if trace is None else told.append,
+            renewal=options.renewal,
+        )
+        wire = cls(caller, sock)
+        wire._exchanges, wire._trace = told, trace
+        return wire
 
     def acquire(self, deadline: float) -> None:
         """Waits for its turn. DeadlineExceeded: it did not come, and nothing was sent."""
@@ -71,9 +92,8 @@ class Wire:
 
     def release(self) -> None:
         """Lets the next thread have its turn; then tells the trace what happened in this one."""
-        exchanges = self._exchanges
-        if exchanges:
-            self._exchanges = []
+        exchanges = self._exchanges[:]
+        self._exchanges.clear()
         self._lock.release()
         if self._trace is not None:
             for exchange in exchanges:
@@ -103,24 +123,65 @@ class Wire:
         return answer.result
 
     def open(self, deadline: float) -> None:
-        """Takes the connection through the handshake to the node's first answer."""
+        """Takes the connection to where the node has accepted this agent, or ends it."""
         self.acquire(deadline)
         try:
             self.exchange(self.caller.opening, deadline)
-        finally:
+        except (NoSuchInstruction, NotSupported):
+            pass  # the node takes this agent, and grants it no SYS_CAPS
+        except BaseException:
             self.release()
+            self.close()
+            raise
+        self.release()
+
+    def renew(self, instruction: AnyInstruction, now: float, deadline: float) -> float:
+        """Puts a new connection in the place of one that has outlived itself; gives the time then.
+
+        For the thread whose turn it is. The old connection goes on where no new one can be made;
+        only HostKeyChanged is raised.
+        """
+        if not self.caller.outlived(instruction, now):
+            return now
+        patience = now + (deadline - now) / 2  # the rest is for the call itself
+        try:
+            self._reconnect(patience)
+        except HostKeyChanged:
+            self.caller.stay(perf_counter())
+            raise
+        except (LinkError, StatusError):
+            self.caller.stay(perf_counter())
+        return perf_counter()
+
+    def _reconnect(self, deadline: float) -> None:
+        fresh = Wire(self.caller.successor(), dial(self.caller.address, deadline))
+        self._fresh = fresh
+        try:
+            if self._closing:
+                fresh.shut()
+            fresh.open(deadline)
+        finally:
+            self._fresh = None
+        fresh.caller.take_over(self.caller)
+        before, self._socket = self._socket, fresh._socket
+        self.caller = fresh.caller
+        before.close()
 
     def close(self) -> None:
         """Ends the connection; a call under way in another thread fails at once."""
         self._closing = True
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self.shut()
+        fresh = self._fresh
+        if fresh is not None:
+            fresh.shut()
         with self._lock:
             self._ended()
             self._socket.close()
 
-    def _note(self, exchange: Exchange) -> None:
-        self._exchanges.append(exchange)
+    def shut(self) -> None:
+        """Wakes whoever waits for bytes: there will be none."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _send(self, deadline: float) -> None:
         try:

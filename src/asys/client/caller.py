@@ -12,43 +12,59 @@ from typing import Any, Final
 
 from asys.client.address import Address
 from asys.client.arguments import pack
+from asys.client.endings import anew, closed, ended, refusal, unanswered
 from asys.client.exchange import Exchange, is_success
+from asys.client.lit import Lit
 from asys.client.pending import FOREVER, Pending
+from asys.client.renewal import Renewal
+from asys.client.signed import SignedRequests
+from asys.client.tasks import Handles
 from asys.errors import (
-    AgentRejected,
-    ArgumentError,
-    AsysError,
-    ConnectionLost,
     DeadlineExceeded,
     HostKeyChanged,
     LinkError,
-    OutcomeUnknown,
     ProtocolError,
-    SessionLimit,
     UnknownHost,
     status_error,
 )
-from asys.isa import SYS_CAPS, AnyInstruction, Capabilities, Empty, Level
-from asys.protocol.apdu import MAX_STANDARD_DATA, encode_plain, split_response
+from asys.isa import (
+    ABANDON,
+    REKEY,
+    SYS_CAPS,
+    TASK_QUERY,
+    AnyInstruction,
+    Capabilities,
+    Empty,
+    Level,
+    TaskHandle,
+    TaskState,
+)
+from asys.protocol.apdu import encode_plain, split_response
 from asys.protocol.codec import LayoutError
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import AEAD_TAG_SIZE, RECORD_PREFIX_SIZE, SEQ_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, RECORD_PREFIX_SIZE
 from asys.protocol.link import AgentLink, LinkState
 from asys.protocol.status import SW
 
-REMEMBERED: Final = 64
-"""Signed frames and their outcomes kept for `resend`; as many as a node takes in flight."""
-
 MAX_ABANDONED: Final = 1024
 """Requests given up on and not yet answered, after which the node counts as dead."""
+
+REKEY_SECONDS: Final = 60.0
+"""How long a node may leave a REKEY unanswered that nobody asked for but the SDK."""
 
 MAX_BATCH: Final = 65536
 """Bytes of requests after which a write ends; a node that does not read is noticed in between."""
 
 RECORD_OVERHEAD: Final = RECORD_PREFIX_SIZE + AEAD_TAG_SIZE
 
-_PAGE_MASK: Final = 0x03
-_PROBE_PAGE: Final = 1
+_PAGES: Final = (1, 2, 3, 0)
+"""The pages of SYS_CAPS in the order in which they are asked for: 1 tells a node's kind first."""
+
+_OF_THIS_SESSION: Final = (TASK_QUERY, REKEY, ABANDON)
+"""Instructions that mean something else in another session."""
+
+_TELLING: Final = (Capabilities, TaskHandle, TaskState)
+"""Replies from which the caller itself learns."""
 
 
 class Caller:
@@ -58,6 +74,9 @@ class Caller:
     None of these raises; `error` says what ended the connection. `opening` is answered once the
     node has accepted this agent: every connection begins with SYS_CAPS, which an authorised agent
     is never refused with 6982, so that a refused agent can tell.
+
+    Keys that have served long enough are renewed by a REKEY in front of the next request, where the
+    node has it. Nothing leaves between REKEY and its answer; requests made meanwhile wait.
     """
 
     def __init__(
@@ -67,23 +86,28 @@ class Caller:
         trusted: bytes | None,
         *,
         trace: Callable[[Exchange], None] | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         """`trusted` is the node's key if it is known. `trace` must not raise."""
         self.link: Final = AgentLink(key)
         self.address: Final = address
         self.agent_key: Final = key.public
         self.error: LinkError | None = None
-        self.caps: Capabilities | None = None
-        self.speaks_part_b = False
+        self.lit: Final = Lit()
+        self.renewal: Final = renewal or Renewal()
+        self.handles: Final = Handles()
+        self._key = key
         self._trusted = trusted
         self._trace = trace
         self._unsent: list[Pending] = []
         self._queue: deque[Pending] = deque()
-        self._signed: dict[int, Pending] = {}
+        self._signed = SignedRequests(address)
+        self._rekeys = 0  # REKEYs among the unsent
+        self._rekeying: Pending | None = None  # the one that is sent and not answered
+        self._upkeep: Pending | None = None  # the one that nobody asked for, until it is answered
         self._abandoned = 0
         self._greeted = False
-        self.opening: Final = Pending(SYS_CAPS, encode_plain(SYS_CAPS.code), 0)
-        self.opening.note = self._note_caps
+        self.opening: Final = _page(0)
 
     @property
     def in_flight(self) -> int:
@@ -114,36 +138,43 @@ class Caller:
         ProtocolError when the session has used up its Seq.
         """
         if self.error is not None:
-            raise self._ended(self.error)
+            raise ended(self.address, self.error)
         if instruction.request is Empty and not args and not kwargs:
-            p1 = p2 = 0
-            payload = b""
+            parts = (0, 0, b"")
         else:
-            p1, p2, payload = pack(instruction, args, kwargs)
+            parts = pack(instruction, args, kwargs)
         if instruction.level is Level.PLAIN:
-            pending = Pending(instruction, encode_plain(instruction.code, p1, p2, payload), 0)
+            pending = Pending(instruction, encode_plain(instruction.code, *parts), 0)
+            pending.parts = parts
         else:
-            pending = self._sign(instruction, p1, p2, payload)
-        pending.started = now
-        self._unsent.append(pending)
+            pending = self._signed.make(
+                self.link.signer, instruction, parts, speaks_part_b=self.lit.speaks_part_b
+            )
+        self._append(pending, now)
         return pending
 
-    def resend(self, seq: int, now: float) -> Pending:
-        """The very same signed frame again.
+    def refresh(self, now: float) -> Pending:
+        """Asks for all pages of the capability map anew; the one to wait for is the last of them.
 
-        Its answer is the outcome of the first delivery where the node gave one; 6985 without one
-        is AlreadyReceived. ArgumentError when the frame is not among the last REMEMBERED.
+        ConnectionLost when the connection has ended.
         """
         if self.error is not None:
-            raise self._ended(self.error)
-        original = self._signed.get(seq)
-        if original is None:
-            raise ArgumentError(
-                f"seq {seq} is not among the last {REMEMBERED} signed requests of this connection"
-            )
-        pending = Pending(original.instruction, original.frame, seq, original)
-        pending.started = now
-        self._unsent.append(pending)
+            raise ended(self.address, self.error)
+        pages = [_page(number) for number in _PAGES]
+        for page in pages:
+            self._append(page, now)
+        return pages[-1]
+
+    def resend(self, seq: int, now: float) -> Pending:
+        """The very same signed request again: same Seq, same bytes unless the keys changed.
+
+        Its answer is the outcome of the first delivery where the node gave one; 6985 without one
+        is AlreadyReceived. ArgumentError when it is not among the last that are kept.
+        """
+        if self.error is not None:
+            raise ended(self.address, self.error)
+        pending = self._signed.again(self.link.signer, seq)
+        self._append(pending, now)
         return pending
 
     def abandon(self, pending: Pending) -> None:
@@ -153,8 +184,9 @@ class Caller:
         pending.abandoned = True
         if pending in self._unsent:
             self._unsent.remove(pending)
-            if self._signed.get(pending.seq) is pending:
-                del self._signed[pending.seq]  # its Seq stays unused; gaps are allowed
+            self._signed.forget(pending)
+            if pending.instruction is REKEY:
+                self._rekeys -= 1
             return
         self._abandoned += 1
         if self._abandoned > MAX_ABANDONED:
@@ -165,7 +197,8 @@ class Caller:
     def expire(self, now: float) -> None:
         """Gives up on every request whose deadline has passed; the connection stays usable.
 
-        Except when the node has not accepted this agent by the deadline of `opening`.
+        Except when the node has not accepted this agent by the deadline of `opening`, or leaves
+        REKEY unanswered.
         """
         if self.opening.deadline <= now and not self.opening.answered:
             self.fail(DeadlineExceeded(f"{self.address} did not {self.stage} in time"))
@@ -174,11 +207,14 @@ class Caller:
             for pending in (*self._queue, *self._unsent)
             if pending.deadline <= now and not pending.abandoned
         ]
+        if self._rekeying in late:  # nothing could ever follow it
+            self.fail(DeadlineExceeded(f"{self.address} did not answer REKEY in time"))
+            return
         for pending in late:
             sent = pending not in self._unsent
             self.abandon(pending)
             silence = DeadlineExceeded(f"{self.address} did not {self.stage} in time")
-            pending.give_up(self._unknown(pending, silence) if sent else silence)
+            pending.give_up(unanswered(pending, self.address, silence) if sent else silence)
 
     def next_deadline(self) -> float:
         """When `expire` has something to do next; infinity: never."""
@@ -186,6 +222,44 @@ class Caller:
             (one.deadline for one in (*self._queue, *self._unsent) if not one.abandoned),
             default=FOREVER,
         )
+
+    # Renewal
+
+    def outlived(self, instruction: AnyInstruction, now: float) -> bool:
+        """A new connection is better than this one, and nothing would be lost with this one.
+
+        So its keys are due, nobody called for a while, nothing is under way, no task and no signed
+        request has an outcome that its caller may still ask for, and the next call is not about
+        this session: nor about a PID, which it may have been shown here, so that the node knows
+        whether it is still the same process.
+        """
+        return (
+            instruction not in _OF_THIS_SESSION
+            and "pid" not in instruction.request.FIELDS
+            and now >= self.renewal.idle_from
+            and self.renewal.due(now)
+            and self.error is None
+            and not self.in_flight
+            and not self._signed.unsettled
+            and not self.handles.owed(now)
+        )
+
+    def successor(self) -> Caller:
+        """The caller of a connection that may take this one's place: same node, same agent."""
+        return Caller(self._key, self.address, self.link.node_key, renewal=self.renewal.again())
+
+    def take_over(self, before: Caller) -> None:
+        """Goes on for the caller of an earlier connection: with its trace, and above its Seq.
+
+        So a Seq names one request for ever, and none of this session is taken for another of that.
+        """
+        self._trace = before._trace
+        self.link.signer.seq = before.link.signer.seq
+
+    def stay(self, now: float) -> None:
+        """No new connection could be made; this one goes on, with new keys where it can."""
+        if not self.lit.has(REKEY.code):
+            self.renewal.begin(now)
 
     # Bytes
 
@@ -196,11 +270,16 @@ class Caller:
         """
         if not self._unsent:
             return self.link.data_to_send()
+        if self._rekeying is not None:
+            return b""
         batch = self._unsent
         if len(batch) > 1:
             batch = _first(batch, MAX_BATCH)
+        if self._rekeys:
+            batch = self._up_to_rekey(batch)
         self._unsent = self._unsent[len(batch) :]
         self._queue.extend(batch)
+        self.renewal.carried += len(batch)
         return self.link.seal([pending.frame for pending in batch])
 
     def receive_data(self, data: bytes, now: float) -> None:
@@ -220,23 +299,8 @@ class Caller:
 
     def lost(self, reason: OSError | None = None) -> None:
         """The connection has ended: the node closed it, or `reason`."""
-        why = f" ({reason.strerror or reason})" if reason is not None else ""
         state = self.link.state
-        if state is LinkState.MAGIC:
-            what = (
-                "closed the connection before it showed its key; it may have no room for another "
-                "session, or something else than asyd listens there"
-            )
-        elif state is not LinkState.OPEN:
-            what = "closed the connection during the handshake"
-        elif not self._greeted:
-            what = (
-                "closed the connection before its first answer; it may not know this agent's key "
-                f"{self.agent_key.hex()}, or have no room for another session"
-            )
-        else:
-            what = "closed the connection"
-        self.fail(ConnectionLost(f"{self.address} {what}{why}"))
+        self.fail(closed(self.address, self.agent_key, state, self._greeted, reason))
 
     def fail(self, error: LinkError) -> None:
         """Ends the connection for `error`; whoever waits is told. Only the first error counts."""
@@ -247,31 +311,45 @@ class Caller:
         sent, unsent = list(self._queue), self._unsent
         self._queue.clear()
         self._unsent = []
+        self._rekeys = 0
+        self._rekeying = self._upkeep = None
         for pending in sent:
-            pending.give_up(self._unknown(pending, error))
+            pending.give_up(unanswered(pending, self.address, error))
         for pending in unsent:
-            pending.give_up(_anew(error))
+            pending.give_up(anew(error))
         self.opening.give_up(error)
 
     # Inside
 
-    def _sign(self, instruction: AnyInstruction, p1: int, p2: int, payload: bytes) -> Pending:
-        if instruction.level is not Level.SIGNED:
-            raise ArgumentError(
-                f"{instruction.name} must be encrypted and signed; this version cannot send that"
-            )
-        if len(payload) > MAX_STANDARD_DATA - SEQ_SIZE and not self.speaks_part_b:
-            raise ArgumentError(
-                f"{instruction.name} with {len(payload)} bytes needs an extended signed frame, "
-                f"which {self.address} cannot verify; it takes {MAX_STANDARD_DATA - SEQ_SIZE} bytes"
-            )
-        signer = self.link.signer
-        frame = signer.sign(instruction.code, p1, p2, payload)
-        pending = Pending(instruction, frame, signer.seq)
-        self._signed[signer.seq] = pending
-        if len(self._signed) > REMEMBERED:
-            del self._signed[next(iter(self._signed))]
-        return pending
+    def _append(self, pending: Pending, now: float) -> None:
+        """Lets a request leave when its turn comes, behind a REKEY where one is due."""
+        due = self.renewal.called(now)
+        if pending.instruction is REKEY:
+            self._rekeys += 1
+        elif due and self._upkeep is None and self.lit.has(REKEY.code):
+            self._upkeep = Pending(REKEY, encode_plain(REKEY.code), 0)
+            self._upkeep.deadline = now + REKEY_SECONDS
+            self._rekeys += 1
+            self._unsent.append(self._upkeep)
+        pending.started = now
+        self._unsent.append(pending)
+
+    def _up_to_rekey(self, batch: list[Pending]) -> list[Pending]:
+        """The requests of a batch that leave now: a REKEY is the last, for a while."""
+        for index, pending in enumerate(batch):
+            if pending.instruction is REKEY:
+                self._rekeys -= 1
+                self._rekeying = pending
+                return batch[: index + 1]
+        return batch
+
+    def _rekeyed(self, pending: Pending, now: float) -> None:
+        """The node has answered REKEY; with success, all that follows has new keys."""
+        if pending.error is None:
+            self.link.rekey()
+            self._signed.rekeyed(self.link.signer, self._unsent)
+        self.renewal.begin(now)
+        self._rekeying = None
 
     def _check_host_key(self, key: bytes) -> None:
         if self._trusted is None:
@@ -280,17 +358,10 @@ class Caller:
             raise HostKeyChanged(str(self.address), key, self._trusted)
 
     def _probe(self, now: float) -> None:
-        """Asks who this agent is to the node: both pages in one write, so in one round trip."""
-        probe = Pending(SYS_CAPS, encode_plain(SYS_CAPS.code, p1=_PROBE_PAGE), 0)
-        probe.note = self._note_page
-        probe.started = self.opening.started = now
-        self._unsent += (probe, self.opening)
-
-    def _note_page(self, caps: Capabilities) -> None:
-        self.speaks_part_b = caps.page & _PAGE_MASK == _PROBE_PAGE
-
-    def _note_caps(self, caps: Capabilities) -> None:
-        self.caps = caps
+        """Asks who this agent is to the node: all pages in one write, so in one round trip."""
+        self.renewal.begin(now)
+        for page in (*(_page(number) for number in _PAGES[:-1]), self.opening):
+            self._append(page, now)
 
     def _receive_messages(self, now: float) -> None:
         link = self.link
@@ -304,13 +375,18 @@ class Caller:
         """One response: finds its request and settles it."""
         payload, sw = split_response(message)
         if not self._greeted:
-            self._check_greeting(sw)
+            refused = refusal(self.address, self.agent_key, sw)
+            if refused is not None:
+                raise refused
+            self._greeted = True
         if not self._queue:
             raise ProtocolError(f"{self.address} answered {sw:04X} to nothing that was asked")
         pending = self._queue[0]
         if is_success(sw):
             try:
                 pending.result = pending.instruction.reply.unpack(payload)
+                if isinstance(pending.result, _TELLING):
+                    self._learn(pending, now)
             except LayoutError as error:
                 raise ProtocolError(
                     f"{self.address} answered {pending.instruction.name} with {sw:04X} and a "
@@ -320,29 +396,37 @@ class Caller:
             self._repeat_outcome(pending)
         else:
             pending.error = status_error(sw, pending.instruction.name, pending.seq)
+            if sw == SW.NO_SUCH_INSTRUCTION:
+                self.lit.darken(pending.instruction.code)
+            if pending.instruction is SYS_CAPS:
+                self.lit.refused(sw)
+        if pending is self._rekeying:
+            self._rekeyed(pending, now)
         self._queue.popleft()
         if pending.abandoned:
             self._abandoned -= 1
-        if self._trace is not None:
+        if pending is self._upkeep:
+            self._upkeep = None
+        elif self._trace is not None:
             self._trace(_exchange(pending, sw, len(message), now))
         pending.settle()
         original = pending.original
-        if original is not None and not original.has_outcome:
-            original.result, original.error = pending.result, pending.error
-            original.answered = True
+        if original is not None:
+            if not original.has_outcome:
+                original.result, original.error = pending.result, pending.error
+                original.answered = True
+            original.told = original.told or pending.told
 
-    def _check_greeting(self, sw: int) -> None:
-        """The node's first message says whether it takes this agent (docs/protocol.md, 1)."""
-        if sw == SW.DENIED:
-            raise AgentRejected(
-                f"{self.address} does not know this agent; an admin of the node adds it with: "
-                f"asyd agents add {self.agent_key.hex()}"
-            )
-        if sw == SW.BLOCKED:
-            raise SessionLimit(
-                f"{self.address} has no room for another session; back off and try again"
-            )
-        self._greeted = True
+    def _learn(self, pending: Pending, now: float) -> None:
+        """What the caller itself takes from a reply: the map, and what became of tasks."""
+        reply = pending.result
+        p1, _, payload = pending.parts
+        if isinstance(reply, Capabilities):
+            self.lit.learn(p1, reply)
+        elif isinstance(reply, TaskHandle):
+            self.handles.given(reply.handle, now)
+        elif isinstance(reply, TaskState):
+            self.handles.said(int.from_bytes(payload[:4], "big"), reply)
 
     def _repeat_outcome(self, pending: Pending) -> None:
         """6985 says that the frame came before, and nothing more: the first answer counts."""
@@ -355,24 +439,12 @@ class Caller:
         else:
             pending.error = status_error(first.error.sw, name, pending.seq)
 
-    def _unknown(self, pending: Pending, reason: LinkError) -> AsysError:
-        """What the waiter of a request is told that was sent and got no answer."""
-        if not pending.seq:
-            return _anew(reason)
-        name = pending.instruction.name
-        unknown = OutcomeUnknown(
-            f"{name} (Seq {pending.seq}) was sent to {self.address}, and whether it ran is not "
-            f"known: {reason}",
-            instruction=name,
-            seq=pending.seq,
-        )
-        unknown.__cause__ = reason
-        return unknown
 
-    def _ended(self, error: LinkError) -> ConnectionLost:
-        ended = ConnectionLost(f"the connection to {self.address} has ended: {error}")
-        ended.__cause__ = error
-        return ended
+def _page(number: int) -> Pending:
+    """A request for a page of the capability map."""
+    pending = Pending(SYS_CAPS, encode_plain(SYS_CAPS.code, number), 0)
+    pending.parts = (number, 0, b"")
+    return pending
 
 
 def _first(requests: list[Pending], size: int) -> list[Pending]:
@@ -395,8 +467,3 @@ def _exchange(pending: Pending, sw: int, size: int, now: float) -> Exchange:
         RECORD_OVERHEAD + len(pending.frame),
         RECORD_OVERHEAD + size,
     )
-
-
-def _anew(error: LinkError) -> LinkError:
-    """The same error as an exception of its own, for one of several that it is raised to."""
-    return type(error)(*error.args)  # these take one message; host key errors precede any request

@@ -7,7 +7,10 @@ import textwrap
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar, get_type_hints
 
-from asys.isa import AnyInstruction, Empty, Mode
+from asys.client.arguments import is_key
+from asys.isa import AnyInstruction, CapabilityMap, Empty, Mode
+from asys.isa.capmap import SETS
+from asys.protocol.codec import Field
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,8 +22,10 @@ def describe(function: F, instruction: AnyInstruction) -> F:
     function.__doc__ = help_text(instruction)
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     types = get_type_hints(instruction.request)
+    declared = inspect.signature(instruction.request).parameters
     names = [
-        inspect.Parameter(name, kind, annotation=types[name]) for name in instruction.request.FIELDS
+        inspect.Parameter(name, kind, annotation=types[name], default=declared[name].default)
+        for name in instruction.request.FIELDS
     ]
     own = inspect.Parameter("self", kind)
     function.__dict__["__signature__"] = inspect.Signature([own, *names])
@@ -33,7 +38,7 @@ def help_text(instruction: AnyInstruction) -> str:
     lines = [f"{guide.description} ({instruction.name}, {instruction.code:02X})", ""]
     for name, field in instruction.request.FIELDS.items():
         unit = f", {field.unit}" if field.unit else ""
-        lines.append(f"{name}: {field.doc}{unit}.")
+        lines.append(f"{name}: {field.doc}{unit}{_written(name, field)}.")
     if instruction.request.FIELDS:
         lines.append("")
     if instruction.mode is Mode.ASYNC:
@@ -53,6 +58,18 @@ def help_text(instruction: AnyInstruction) -> str:
     return "\n".join(
         textwrap.fill(line, 100, subsequent_indent="  ", break_on_hyphens=False) for line in lines
     )
+
+
+def _written(name: str, field: Field) -> str:
+    """What may be written for a field, where its type alone does not say it."""
+    if is_key(name, field):
+        return f"; {field.size} bytes, or {2 * field.size} hex digits"
+    if field.convert is None:
+        return ""
+    written = f"; {field.convert.written}"
+    if field.convert.of == CapabilityMap.of:
+        written += f" (groups: {', '.join(one for one in SETS if one not in ('core', 'all'))})"
+    return written
 
 
 def attach(

@@ -9,6 +9,7 @@ from typing import Final
 from asys.client.address import Address
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
+from asys.client.renewal import Renewal
 from asys.errors import ArgumentError
 from asys.protocol.limits import KEY_SIZE
 
@@ -18,12 +19,16 @@ DEFAULT_TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Where to connect, as whom, which key to expect (None: unknown), and how long to wait."""
+    """Where to connect, as whom, which key to expect (None: unknown), how long to wait.
+
+    `renewal` says how long the keys of the connection may serve; it is for one connection.
+    """
 
     address: Address
     identity: Identity
     trusted: bytes | None
     timeout: float
+    renewal: Renewal
 
     @classmethod
     def of(
@@ -34,6 +39,8 @@ class Options:
         known_hosts: KnownHosts | None,
         node_key: bytes | None,
         timeout: float,
+        rekey_seconds: float | None,
+        rekey_requests: int | None,
     ) -> Options:
         """Checks and completes what the caller said.
 
@@ -42,13 +49,14 @@ class Options:
         """
         address = Address.of(host, port)
         check_timeout(timeout)
+        renewal = Renewal(rekey_seconds, rekey_requests)
         if node_key is None:
             trusted = (known_hosts or KnownHosts()).lookup(host, port)
         elif isinstance(node_key, bytes) and len(node_key) == KEY_SIZE:
             trusted = node_key
         else:
             raise ArgumentError(f"node_key must be {KEY_SIZE} bytes")
-        return cls(address, identity or Identity.load(), trusted, timeout)
+        return cls(address, identity or Identity.load(), trusted, timeout, renewal)
 
 
 def check_timeout(timeout: float) -> float:

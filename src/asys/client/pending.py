@@ -29,7 +29,9 @@ class Waiter(Protocol):
 class Pending:
     """A request on its way. It keeps its place in the pipeline also when nobody waits any more.
 
-    Once `answered`, `result` or `error` is what the node said, whoever heard it.
+    Once `answered`, `result` or `error` is what the node said, whoever heard it; `told` says
+    whether somebody did. `parts` are P1, P2 and payload; `keys` counts the REKEYs before the keys
+    with which a signed frame is made.
     """
 
     __slots__ = (
@@ -39,11 +41,14 @@ class Pending:
         "error",
         "frame",
         "instruction",
+        "keys",
         "note",
         "original",
+        "parts",
         "result",
         "seq",
         "started",
+        "told",
         "waiter",
     )
 
@@ -55,12 +60,15 @@ class Pending:
         self.frame = frame
         self.seq = seq
         self.original = original
+        self.parts = (0, 0, b"")
+        self.keys = 0
         self.started = 0.0
         self.deadline = FOREVER
         self.waiter: Waiter | None = None
         self.note: Callable[[Any], None] | None = None
         self.abandoned = False
         self.answered = False
+        self.told = False
         self.result: Layout | None = None
         self.error: StatusError | None = None
 
@@ -77,6 +85,7 @@ class Pending:
         waiter = self.waiter
         if waiter is None or waiter.done():
             return
+        self.told = True
         if self.error is None:
             waiter.set_result(self.result)
         else:

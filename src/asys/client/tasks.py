@@ -45,6 +45,42 @@ class TaskMemory:
         return f"<Task {self.handle:08X} {state}>"
 
 
+HANDLE_LIFE: Final = 60.0
+"""Seconds after which a node has freed a handle, whatever became of its task."""
+
+
+class Handles:
+    """Handles that a node has given in one session, and not yet said how their tasks ended."""
+
+    __slots__ = ("_given",)
+
+    def __init__(self) -> None:
+        self._given: dict[int, float] = {}
+
+    def given(self, handle: int, now: float) -> None:
+        """An instruction has started the task."""
+        self._given.pop(handle, None)
+        self._given[handle] = now
+        self._drop(now)
+
+    def said(self, handle: int, state: TaskState) -> None:
+        """The node has said where the task stands; a final answer frees the handle."""
+        if state.status is not TaskStatus.PENDING:
+            self._given.pop(handle, None)
+
+    def owed(self, now: float) -> bool:
+        """The node still has something to say about a task."""
+        self._drop(now)
+        return bool(self._given)
+
+    def _drop(self, now: float) -> None:
+        while self._given:
+            oldest = next(iter(self._given))
+            if now - self._given[oldest] < HANDLE_LIFE:
+                return
+            del self._given[oldest]
+
+
 T = TypeVar("T", bound=TaskMemory)
 
 
