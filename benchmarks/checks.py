@@ -102,7 +102,7 @@ def _rows(bench: Bench, case: _Case, sides: _Sides) -> Iterator[Row]:
     on, on_too, rated, off = zip(*rounds, strict=True)
 
     def row(what: str, one: Sequence[float], beside: str, other: Sequence[float]) -> Row:
-        judged = what != AGAIN and len(rounds) >= LEAST_PAIRS
+        judged = what == CHECKS and len(rounds) >= LEAST_PAIRS
         requests = writes * WRITE * 1e9
         return Row(
             "checks",
