@@ -307,6 +307,14 @@ def test_it_needs_nothing_that_only_posix_has(agent: AgentCli, tmp_path: Path) -
             assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Programs start as from a terminal, also where a shell runs the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -315,7 +323,9 @@ def test_it_needs_nothing_that_only_posix_has(agent: AgentCli, tmp_path: Path) -
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])
-def test_ctrl_c(agent: AgentCli, words: tuple[str, ...], said: str, as_json: bool) -> None:
+def test_ctrl_c(
+    agent: AgentCli, hears_ctrl_c: None, words: tuple[str, ...], said: str, as_json: bool
+) -> None:
     asked = threading.Event()
 
     async def script(peer: Peer) -> None:
