@@ -66,7 +66,7 @@ def test_isa_of_one_instruction(agent: AgentCli, name: str) -> None:
     assert ["16", "1", "rpi_percent", "u8", "resource pressure index, 0 to 100; in %; FF none"] in (
         rows
     )
-    assert ["17", "4", "reserved", "reserved", "sent as zero, ignored"] in rows
+    assert ["18", "3", "reserved", "reserved", "sent as zero, ignored"] in rows
 
 
 def test_isa_of_one_instruction_shows_parameters_slots_and_texts(agent: AgentCli) -> None:

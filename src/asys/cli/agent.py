@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from asys import __version__
-from asys.cli import failures
+from asys.cli import audit_commands, failures
 from asys.cli.failures import Interrupted, LocalFault, UsageError, abandon, complain
 from asys.cli.screen import Output, emit, need_tables, print_json
 from asys.errors import AsysError
@@ -79,6 +79,8 @@ def _run(words: list[str]) -> int:
         as_json = arguments.json
         if arguments.tables and not as_json and not getattr(arguments, "toml", False):
             need_tables()
+        if arguments.command == "audit":
+            return audit_commands.execute(arguments)  # its OSErrors are about the output
         output = _guarded(arguments.run, arguments)
         emit(output, as_json=as_json)
     except SystemExit as end:  # --help and --version
@@ -140,6 +142,7 @@ def parser() -> argparse.ArgumentParser:
         command(one.name, one.help, _adder(one))
     command("isa", "list the instruction set, or show one instruction", reference.add_isa)
     command("inspect", "decode a frame, field by field", reference.add_inspect)
+    audit_commands.add_audit(commands)
     return top
 
 
