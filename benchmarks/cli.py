@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from asys import __version__
 from asys.errors import AsysError
-from benchmarks import checks, cost, dark, latency, throughput
+from benchmarks import audit, checks, cost, dark, latency, throughput
 from benchmarks.bench import Bench, Unavailable
 from benchmarks.echo import Echo
 from benchmarks.line import Target
@@ -37,6 +37,7 @@ GROUPS: Final[dict[str, Callable[[Bench, Target], Iterator[Row]]]] = {
     "sampler": cost.sampler,
     "memory": cost.memory,
     "checks": checks.on_and_off,
+    "audit": audit.recorded,
     "dark": dark.one_path,
 }
 

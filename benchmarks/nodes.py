@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -18,6 +19,7 @@ from asys.client.address import Address
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.errors import AsysError
+from asys.node.audit.append_only import set_append_only
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import KEY_SIZE
 from benchmarks.line import Target
@@ -88,8 +90,12 @@ def own_node(
     supervisord: str | None = None,
     granted: str = GRANTED,
     checked: bool = True,
+    audit: Path | None = None,
 ) -> Iterator[Target]:
-    """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets."""
+    """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets.
+
+    What agents do is on record in `audit`, whose files can go when the block has ended, or nowhere.
+    """
     agent = PrivateKey.generate()
     config = directory / f"asyd-{time.monotonic_ns()}"
     config.mkdir(mode=0o700)
@@ -98,6 +104,7 @@ def own_node(
     agents.chmod(0o600)
     options = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
     options += ["--max-sessions-per-key", "1024", "--handshake-rate", "0"]
+    options += ["--audit", "off"] if audit is None else ["--audit-dir", str(audit)]
     if supervisord is not None:
         options += ["--supervisord", supervisord]
     said = config / "log"
@@ -112,7 +119,50 @@ def own_node(
             raise BenchmarkError(f"asyd did not start: {said.read_text().strip()}")
         port = int(words[1].rpartition(":")[2])
         key = bytes.fromhex(words[2])
-        yield Target("asyd", "127.0.0.1", port, key, agent, process.pid)
+        target = Target("asyd", "127.0.0.1", port, key, agent, process.pid)
+        if audit is None:
+            yield target
+            return
+        try:
+            _await(lambda: _taken(audit), "the writer of the audit did not start")
+            yield target
+        finally:
+            process.terminate()
+            _release(audit)
+
+
+def _await(reached: Callable[[], bool], otherwise: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not reached():
+        if time.monotonic() > deadline:
+            raise BenchmarkError(otherwise)
+        time.sleep(0.02)
+
+
+def _release(audit: Path) -> None:
+    """Waits until the writer has left the directory, and lets its files be removed."""
+    if not audit.exists():
+        return
+    _await(lambda: not _taken(audit), "the writer of the audit did not end")
+    for path in audit.iterdir():
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        set_append_only(fd, on=False)
+        os.close(fd)
+
+
+def _taken(audit: Path) -> bool:
+    """Whether a writer has locked the directory."""
+    try:
+        directory = os.open(audit, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(directory)
+    return False
 
 
 def _line(process: subprocess.Popen[str]) -> str:

@@ -9,6 +9,10 @@ LEAST_POLLS: Final = 2000
 """Samples below which a 99th percentile is not judged."""
 
 
+MOST_TAILED: Final = 4000
+"""Instructions in one side of a pair, so that what a disk that hangs does not take has room."""
+
+
 class BenchmarkError(Exception):
     """The measurement cannot go on; the message says why."""
 
@@ -50,6 +54,18 @@ class Plan:
     checked: int = 4096
     """Pipelined requests in one side of such a pair."""
 
+    audited_pairs: int = 36
+    """Interleaved pairs of a node with the audit on and of one with it off."""
+
+    audited: int = 4096
+    """Pipelined requests in one side of such a pair."""
+
+    tailed_pairs: int = 36
+    """Pairs of a node whose disk hangs and of one whose disk does not."""
+
+    tailed: int = 800
+    """Round trips in one side of such a pair, of which the 99th percentile is taken."""
+
     crowds: tuple[int, ...] = (100, 2000)
     """Numbers of processes on the machine."""
 
@@ -74,6 +90,10 @@ class Plan:
             dark_rounds=some(self.dark_rounds, 20),
             checked_pairs=some(self.checked_pairs, 3),
             checked=some(self.checked, 512),
+            audited_pairs=some(self.audited_pairs, 3),
+            audited=some(self.audited, 512),
+            tailed_pairs=some(self.tailed_pairs, 3),
+            tailed=min(some(self.tailed, 100), MOST_TAILED),
         )
 
 

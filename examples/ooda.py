@@ -50,7 +50,17 @@ def node_for(agent: asys.Identity, directory: Path) -> Iterator[tuple[int, bytes
     (config / "authorized_agents").write_text(line)
     (config / "authorized_agents").chmod(0o600)
     asyd = (sys.executable, "-c", "import sys; from asys.cli.daemon import main; sys.exit(main())")
-    options = ("--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0")
+    # The files of the audit can only grow, and this directory goes in the end.
+    options = (
+        "--config-dir",
+        str(config),
+        "--audit",
+        "off",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        "0",
+    )
     with running(*asyd, *options, read=True) as process:
         ready = process.stdout.readline().split() if process.stdout else []
         if not ready or ready[0] != "READY":

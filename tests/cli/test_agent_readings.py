@@ -74,6 +74,15 @@ def test_status_says_where_the_pressure_comes_from(agent: AgentCli) -> None:
         assert "Pressure  8 %, from the kernel (PSI)\n" in agent.ask("status", node).out
 
 
+def test_status_names_the_node_flags_that_are_up(agent: AgentCli) -> None:
+    flagged = dataclasses.replace(STATUS, node_flags=isa.NodeFlags(0x41))
+    with ThreadedWireNode(serve(says(isa.SYS_STATUS, flagged))) as node:
+        run = agent.ask("status", node)
+        data = agent.ask("status", node, "--json").data
+    assert run.out.endswith("Flags     audit_degraded, 0x40\n")
+    assert data["result"]["node_flags"] == ["audit_degraded", "0x40"]
+
+
 def test_status_as_json_has_the_names_and_numbers_of_the_sdk(agent: AgentCli) -> None:
     with ThreadedWireNode(serve(says(isa.SYS_STATUS, STATUS))) as node:
         run = agent.ask("status", node, "--json")
@@ -95,6 +104,7 @@ def test_status_as_json_has_the_names_and_numbers_of_the_sdk(agent: AgentCli) ->
             "inbound_mbps": 3,
             "outbound_mbps": 4,
             "rpi_percent": None,
+            "node_flags": [],
         },
     }
 

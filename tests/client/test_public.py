@@ -33,6 +33,7 @@ PUBLIC = {
     *("NodeTimedOut", "NodeBusy", "NodeUnknownError"),
     *("Architecture", "Capabilities", "FileSystem", "Hello", "PressureSource", "Process"),
     *("Abandoned", "AgentFlags", "AgentHash", "Agents", "CapabilityMap", "ListedAgent"),
+    "NodeFlags",
     *("ProcessFlags", "Processes", "Status", "TaskState", "TaskStatus", "ThrottleAction"),
 }
 

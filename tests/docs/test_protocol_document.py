@@ -18,11 +18,14 @@ from asys.isa import (
     Empty,
     Group,
     Level,
+    NodeFlags,
 )
 from asys.isa.bytemap import size_range
 from asys.isa.security import PAGE_SIZE
-from asys.node import directory, door, sampler, session
+from asys.node import directory, dispatch, door, recorder, sampler, session
+from asys.node.audit import log
 from asys.node.server import Limits
+from asys.node.shown import SHOWN_PIDS
 from asys.node.tasks import NODE_TASKS, SESSION_TASKS, TASK_LIFETIME, TASK_TIMEOUT
 from asys.protocol import apdu, limits
 from asys.protocol.channel import MAX_MESSAGE
@@ -245,6 +248,42 @@ def test_every_status_word_is_there() -> None:
     assert [(sw, name) for sw, name, _, _ in rows] == [(str(sw), sw.name) for sw in SW]
 
 
+def test_node_flags_are_as_declared() -> None:
+    rows = table_below(section("5.1 Status words"), "**Node flags**")
+    assert [(1 << int(bit), name) for bit, name, _ in rows if name != "-"] == [
+        (flag.value, flag.name) for flag in NodeFlags
+    ]
+
+
+def test_instructions_that_keep_their_success_are_the_nodes() -> None:
+    text = " ".join(section("5.1 Status words").split())
+    assert "00-03, 11, 20 and 22 are answered `9000` for ever" in text
+    assert {0x00, 0x01, 0x02, 0x03, 0x11, 0x20, 0x22} == dispatch.DEPLOYED
+    assert "that deployed nodes do not have: 13, 14 and 60-62" in text
+    others = {one.code for one in REGISTRY} - dispatch.DEPLOYED
+    assert others == {0x13, 0x14, 0x60, 0x61, 0x62}
+
+
+def test_checks_are_numbered_and_end_with_execution() -> None:
+    text = section("5.2 The order of checks")
+    rows = table_below(text, 'marked "close"')
+    assert [int(number) for number, _, _ in rows] == list(range(1, len(rows) + 1))
+    assert [check.split(" (")[0] for _, check, _ in rows[-2:]] == [
+        "the audit has room",
+        "execution",
+    ]
+    named = {int(number) for number in re.findall(r"check (\d+)", text)}
+    assert named <= set(range(1, len(rows) + 1))
+    assert f"`6400` as check {len(rows) - 1}" in section("7.12 The audit")
+
+
+def test_what_the_audit_shows_is_the_nodes() -> None:
+    text = " ".join(section("7.12 The audit").split())
+    assert f"not on the disk is {log.LATE_SECONDS:g} s old" in text
+    assert f"an instruction of {recorder.STANDARD:02X}-FF whose intent" in text
+    assert f"00-{recorder.STANDARD - 1:02X} are answered" in text
+
+
 def test_no_other_status_word_is_named() -> None:
     named = set(re.findall(r"`(9[01]\d\d|6[0-9A-F]{3})`", DOCUMENT))
     assert named <= {str(sw) for sw in SW}
@@ -295,7 +334,7 @@ def test_deadlines_and_bounds_are_the_nodes() -> None:
         "added agents below one line": str(directory.MAX_DELEGATES),
         "levels of added agents below a line": str(directory.MAX_DEPTH),
     }
-    assert f"the latest {session.SHOWN_PIDS:,} PIDs" in section("7.2 PROC_THROTTLE")
+    assert f"the latest {SHOWN_PIDS:,} PIDs" in section("7.2 PROC_THROTTLE")
     assert f"({session.LINGER_SECONDS:g} s at most)" in section("1.5 The end of a connection")
     assert f"still pending at {TASK_TIMEOUT:g} s" in section("7.4 Task handles")
     assert f"or {TASK_LIFETIME:g} s after creation" in section("7.4 Task handles")

@@ -196,7 +196,7 @@ def test_appendix_has_no_bytes_that_are_not_recomputed() -> None:
 def shown(value: object) -> str:
     """A decoded value as the tables of the appendix write it."""
     if isinstance(value, IntEnum | IntFlag):
-        return str(value.name)
+        return value.name or "none"
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -370,7 +370,7 @@ def test_the_page_has_every_instruction_field_and_status_word() -> None:
                     assert f"| `{inner}` | " in page
     for sw in SW:
         assert f"| `{sw}` |" in page
-    assert "| 17 | 4 | reserved |" in page
+    assert "| 18 | 3 | reserved |" in page
     assert "0 to 100; FF: none |" in page
     assert "1 byte." in page
     assert not re.search(r"[^\n]\n##|[ \t]\n|\n\n\n", page)

@@ -8,7 +8,7 @@ from typing import Annotated
 import pytest
 
 from asys.isa import REGISTRY, SYS_HELLO, SYS_STATUS, AnyInstruction, Guide, Instruction, Level
-from asys.isa.core import Hello, Status
+from asys.isa.core import Hello, NodeFlags, Status
 from asys.isa.definition import Empty
 from asys.protocol.codec import Layout, layout, raw, u8, u16, u32, u64
 from isa.golden import check, lines
@@ -130,8 +130,8 @@ def test_a_field_may_take_reserved_bytes_with_a_line_of_its_own(tmp_path: Path) 
     """What section 9 allows shows as that one line, and nothing else moves."""
 
     @layout
-    class StatusWithFlags(Layout):
-        """SYS_STATUS with flags in the first reserved byte."""
+    class StatusWithMore(Layout):
+        """SYS_STATUS with a field in the first reserved byte."""
 
         load1: Annotated[float, u8("", scale=10)]
         load5: Annotated[float, u8("", scale=10)]
@@ -142,15 +142,16 @@ def test_a_field_may_take_reserved_bytes_with_a_line_of_its_own(tmp_path: Path) 
         inbound_mbps: Annotated[int, u16("")]
         outbound_mbps: Annotated[int, u16("")]
         rpi_percent: Annotated[int | None, u8("", absent=0xFF)]
-        flags: Annotated[int, u8("", reserved=3)]
+        node_flags: Annotated[NodeFlags, u8("", enum=NodeFlags)]
+        more: Annotated[int, u8("", reserved=2)]
 
-    assert StatusWithFlags.SIZE == Status.SIZE
+    assert StatusWithMore.SIZE == Status.SIZE
     changed = Instruction(
-        0x02, "SYS_STATUS", request=Empty, reply=StatusWithFlags, guide=SYS_STATUS.guide
+        0x02, "SYS_STATUS", request=Empty, reply=StatusWithMore, guide=SYS_STATUS.guide
     )
     before, after = set(lines([SYS_STATUS])), set(lines([changed]))
-    assert before - after == {"SYS_STATUS response 17 4 - reserved -"}
+    assert before - after == {"SYS_STATUS response 18 3 - reserved -"}
     assert after - before == {
-        "SYS_STATUS response 17 1 flags u8 1",
-        "SYS_STATUS response 18 3 - reserved -",
+        "SYS_STATUS response 18 1 more u8 1",
+        "SYS_STATUS response 19 2 - reserved -",
     }

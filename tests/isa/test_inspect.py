@@ -226,9 +226,10 @@ def test_a_response_of_sys_status() -> None:
         "1.8: load average over 5 minutes",
         "100 %: CPU in use, 100 = the whole machine",
     ]
-    assert said[-3:-1] == [
+    assert said[-4:-1] == [
         (16, "ff", "rpi_percent", "none: resource pressure index, 0 to 100"),
-        (17, "00000000", "reserved", "no meaning yet"),
+        (17, "00", "node_flags", "00 (none): 1 the audit is not on the disk"),
+        (18, "000000", "reserved", "no meaning yet"),
     ]
 
 

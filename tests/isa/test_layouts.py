@@ -24,7 +24,7 @@ from asys.isa import (
 )
 from asys.isa.bytemap import parameters, size_range, spans
 from asys.isa.control import TaskState, TaskStatus
-from asys.isa.core import Capabilities, FileSystem, Hello, ProcessFlags
+from asys.isa.core import Capabilities, FileSystem, Hello, NodeFlags, ProcessFlags
 from asys.protocol.codec import Layout, LayoutError, layout, p1, rows, text, u8, u16
 from isa.layouts import places, values
 
@@ -181,6 +181,10 @@ def test_the_byte_map_of_a_layout_with_gaps() -> None:
             Status(2.4, 0.04, 0, 1 << 40, 300, 250, 70_000, 1, 100),
             "18 00 00 ffffffff ff 000000fa ffff 0001 64 00000000",
         ),
+        (
+            Status(0, 0, 0, 1, 0, 0, 0, 0, 0, NodeFlags.AUDIT_DEGRADED),
+            "00 00 00 00000001 00 00000000 0000 0000 00 01000000",
+        ),
         (Hello(b"ASYS", 0x3D1219C7, 1), "41535953 3d1219c7 0000000000000001"),
         (TaskState(TaskStatus.NOT_FOUND), "ff"),
         (
@@ -198,8 +202,10 @@ def test_packing_by_hand(one: Layout, response: str) -> None:
 
 def test_reading_sentinels_and_saturated_values() -> None:
     status = SYS_STATUS.reply.unpack(b"\xff" * 21)
-    assert status == Status(25.5, 25.5, 255, 0xFFFFFFFF, 255, 0xFFFFFFFF, 0xFFFF, 0xFFFF, None)
-    assert status.pack() == b"\xff" * 17 + bytes(4)
+    assert status == Status(
+        25.5, 25.5, 255, 0xFFFFFFFF, 255, 0xFFFFFFFF, 0xFFFF, 0xFFFF, None, NodeFlags(0xFF)
+    )
+    assert status.pack() == b"\xff" * 18 + bytes(3)
 
 
 @given(st.integers(0, 0xFFFF))

@@ -15,6 +15,7 @@ import pytest
 
 from asys.isa import REGISTRY, Capabilities, Hello, Processes, Status, TaskStatus
 from asys.isa.capmap import ALL, CORE, bits, words
+from asys.node.platform.base import TableSnapshot
 from asys.protocol.status import SW
 from support.frames import CAPS, HELLO, PROCS, STATUS, frame
 from support.machine import MadePlatform
@@ -137,10 +138,10 @@ def test_a_pid_that_is_another_process_than_the_one_shown(agent: RigAgent) -> No
         wait_for_state(pid, "S")
         process = agent.rig.node.platform.process(pid)
         process.close()
-        agent.session.shown[pid] = process.start - 1
+        agent.session.shown.add(TableSnapshot(1, (), {pid: process.start - 1}))
         assert agent.ask(agent.throttle(pid)) == [SW.INVALID_PAYLOAD.wire]
         wait_for_state(pid, "S")
-        agent.session.shown[pid] = process.start
+        agent.session.shown.add(TableSnapshot(1, (), {pid: process.start}))
         assert agent.ask(agent.throttle(pid)) == [OK]
         wait_for_state(pid, "T")
 
@@ -189,7 +190,7 @@ async def test_readings_come_when_there_are_fresh_ones(rig: Rig, agent: RigAgent
     assert status.available_mb > 0
     processes = Processes.unpack(body(received[1]))
     assert processes.count >= 2
-    assert set(agent.session.shown) == {process.pid for process in processes.top}
+    assert all(agent.session.shown.get(process.pid, 0) for process in processes.top)
     assert agent.ask(STATUS, PROCS) == received
 
 

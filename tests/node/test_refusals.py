@@ -62,7 +62,7 @@ def throttle(agent: RigAgent, action: int = 0, pid: int = 4711) -> bytes:
 
 def shown(agent: RigAgent, start: int) -> None:
     """The session has been shown the process that had the PID since `start`."""
-    agent.session.show(TableSnapshot(1, (), {4711: start}))
+    agent.session.shown.add(TableSnapshot(1, (), {4711: start}))
 
 
 # -- PROC_THROTTLE

@@ -10,7 +10,8 @@ from typing import TypeAlias
 import pytest
 
 from asys.node.platform.base import TableSnapshot
-from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, SHOWN_PIDS, TURN, WRITE_BUFFER
+from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, TURN, WRITE_BUFFER
+from asys.node.shown import SHOWN_PIDS
 from asys.protocol.channel import MAX_MESSAGE
 from asys.protocol.limits import MAGIC
 from support.frames import (
@@ -360,11 +361,10 @@ def agent_hello(agent: RigAgent) -> bytes:
 def test_a_session_remembers_the_latest_pids_that_it_was_shown(rig: Rig) -> None:
     session = rig.connect().session
     for pid in range(1, SHOWN_PIDS + 11):
-        session.show(TableSnapshot(1, (), {pid: pid * 100}))
-    session.show(TableSnapshot(2, (), {500: 7}))
-    assert len(session.shown) == SHOWN_PIDS
-    assert 10 not in session.shown
-    assert session.shown[11] == 1100
-    assert session.shown[500] == 7
-    session.show(TableSnapshot(11, (), dict.fromkeys(range(5000, 5000 + SHOWN_PIDS - 1), 1)))
-    assert session.shown[500] == 7  # shown again, so not among the oldest
+        session.shown.add(TableSnapshot(1, (), {pid: pid * 100}))
+    session.shown.add(TableSnapshot(2, (), {500: 7}))
+    assert session.shown.get(10, 0) == 0
+    assert session.shown.get(11, 0) == 1100
+    assert session.shown.get(500, 0) == 7
+    session.shown.add(TableSnapshot(11, (), dict.fromkeys(range(5000, 5000 + SHOWN_PIDS - 1), 1)))
+    assert session.shown.get(500, 0) == 7  # shown again, so not among the oldest

@@ -104,7 +104,7 @@ async def test_what_is_refused_costs_nothing(
     change: Callable[[Target], None], answer: bytes
 ) -> None:
     async with node("users=1000 rate=PROC_THROTTLE:1/h") as (agent, target):
-        agent.session.show(TableSnapshot(1, (), {PID: target.start}))
+        agent.session.shown.add(TableSnapshot(1, (), {PID: target.start}))
         change(target)
         assert [throttle(agent) for _ in range(3)] == [answer] * 3
         target.users, target.protected, target.zombie, target.start = (
@@ -133,7 +133,7 @@ async def test_over_the_rate_nobody_learns_what_became_of_a_process(
     change: Callable[[Target], None],
 ) -> None:
     async with node("users=1000 rate=PROC_THROTTLE:1/h") as (agent, target):
-        agent.session.show(TableSnapshot(1, (), {PID: target.start}))
+        agent.session.shown.add(TableSnapshot(1, (), {PID: target.start}))
         assert throttle(agent) == OK
         change(target)
         assert throttle(agent) == BLOCKED

@@ -332,6 +332,7 @@ def test_the_recorded_machine() -> None:
         "inbound_mbps": 0,
         "outbound_mbps": 0,
         "rpi_percent": 50,
+        "node_flags": 0,
     }
 
 

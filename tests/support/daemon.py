@@ -195,7 +195,8 @@ def running(
     `agents` are the lines of `authorized_agents`: behind each key its label and options. `prelude`
     is Python that runs in the daemon's process before it, `launcher` a command that starts it.
     Without `read_log` nobody reads stderr. All agents of tests have one address, so asyd does not
-    limit its handshakes unless it is to `count_handshakes`, or `options` name a rate.
+    limit its handshakes unless it is to `count_handshakes`, or `options` name a rate. Nothing is on
+    record unless `options` say something of the audit.
     """
     config_dir = directory / "asyd"
     config_dir.mkdir(mode=0o700)
@@ -203,7 +204,7 @@ def running(
     listens = [word for one in listen for word in ("--listen", one)]
     rate = () if count_handshakes or "--handshake-rate" in options else ("--handshake-rate", "0")
     command = [*launcher, sys.executable, "-c", prelude + COMMAND, "--config-dir", str(config_dir)]
-    command += [*listens, "--port", "0", *rate, *options]
+    command += [*listens, "--port", "0", *rate, *unrecorded(options), *options]
     daemon = Daemon(config_dir, command, read_log=read_log)
     try:
         daemon.await_ready()
@@ -214,6 +215,11 @@ def running(
         daemon.kill()
         raise
     daemon.stop()
+
+
+def unrecorded(options: Sequence[str]) -> tuple[str, ...]:
+    """What leaves the audit out, with the processes that it has, where no option is about it."""
+    return () if any(one.startswith("--audit") for one in options) else ("--audit", "off")
 
 
 def write_agents(config_dir: Path, agents: Mapping[PrivateKey, str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from asys.protocol.keys import PrivateKey
-from support.daemon import AGENT, COMMAND, PATIENCE, Daemon, write_agents
+from support.daemon import AGENT, COMMAND, PATIENCE, Daemon, unrecorded, write_agents
 
 AGENTS: Final = {AGENT: "agent caps=all"}
 
@@ -20,7 +20,8 @@ def argv(config_dir: Path, *options: str, prelude: str = "") -> list[str]:
     listen = [] if "--listen" in options else ["--listen", "127.0.0.1"]
     return [
         *(sys.executable, "-c", prelude + COMMAND),
-        *("--config-dir", str(config_dir), "--port", "0", *listen, *options),
+        *("--config-dir", str(config_dir), "--port", "0", *listen),
+        *(*unrecorded(options), *options),
     ]
 
 

@@ -67,6 +67,25 @@ def _parser() -> argparse.ArgumentParser:
         "once; 0: no limit (default: %(default)s)",
     )
     parser.add_argument(
+        "--audit",
+        choices=("on", "off"),
+        default="on",
+        help="put on record what agents do (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audit-dir",
+        type=Path,
+        metavar="DIR",
+        help="where, see `asys audit` (default: audit in the state directory)",
+    )
+    parser.add_argument(
+        "--audit-full",
+        choices=("refuse", "run"),
+        default="refuse",
+        help="what becomes of an instruction that could leave no record as the disk has not taken "
+        "the ones before: refused with 6400, or run (default: %(default)s)",
+    )
+    parser.add_argument(
         "--supervisord",
         metavar="URL",
         help="where supervisord answers, if there is no systemd: unix:///run/supervisor.sock or "

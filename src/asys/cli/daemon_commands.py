@@ -88,6 +88,9 @@ def _options(arguments: argparse.Namespace) -> Options:
         state_dir=arguments.state_dir,
         admin_socket=arguments.admin_socket,
         handshake_rate=arguments.handshake_rate,
+        audit=arguments.audit,
+        audit_dir=arguments.audit_dir,
+        audit_full=arguments.audit_full,
     )
 
 

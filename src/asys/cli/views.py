@@ -75,6 +75,8 @@ def _status(screen: Screen, report: Report) -> None:
         table.add_row("Pressure", "not measured")
     else:
         table.add_row("Pressure", _share(status.rpi_percent, source))
+    if status.node_flags:
+        table.add_row("Flags", Text(as_text(status.FIELDS["node_flags"], status.node_flags), "red"))
     screen.show(table)
 
 

@@ -55,6 +55,12 @@ class ProcessFlags(IntFlag):
     ROOT = 4
 
 
+class NodeFlags(IntFlag):
+    """What of a node does not work as it should, though the node goes on."""
+
+    AUDIT_DEGRADED = 1
+
+
 @layout
 class Capabilities(Layout):
     """SYS_CAPS: what this agent may do on this node, and what the node is. 34 bytes."""
@@ -132,8 +138,12 @@ class Status(Layout):
     outbound_mbps: Annotated[int, u16("sent, all interfaces but loopback", unit="Mbit/s")]
     rpi_percent: Annotated[
         int | None,
-        u8("resource pressure index, 0 to 100", unit="%", absent=0xFF, reserved=4),
+        u8("resource pressure index, 0 to 100", unit="%", absent=0xFF),
     ]
+    node_flags: Annotated[
+        NodeFlags,
+        u8("1 the audit is not on the disk", enum=NodeFlags, reserved=3),
+    ] = NodeFlags(0)
 
 
 @layout

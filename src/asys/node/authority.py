@@ -112,10 +112,18 @@ class Authority:
         async with self._saving:
             before = self._directory.delegates
             try:
-                self._directory.add(caller, key, caps, ttl, label, self._now(), charge=charge.check)
+                self._directory.add(
+                    caller,
+                    key,
+                    caps,
+                    ttl,
+                    label,
+                    self._now(),
+                    charge=charge.check,
+                    passed=charge.take,
+                )
             except DirectoryRefusal as refusal:
                 raise Refused(refusal.sw, str(refusal)) from None
-            charge.take()
             self._apply()
             try:
                 await self._write()
@@ -132,10 +140,11 @@ class Authority:
         again.
         """
         try:
-            gone = self._directory.remove(caller, key, self._now(), charge=charge.check)
+            gone = self._directory.remove(
+                caller, key, self._now(), charge=charge.check, passed=charge.take
+            )
         except DirectoryRefusal as refusal:
             raise Refused(refusal.sw, str(refusal)) from None
-        charge.take()
         _log.info("removed %s", ", ".join(one.hex()[:8] for one in gone))
         self._apply()
         try:

@@ -20,6 +20,9 @@ from typing import Any, Final
 
 from asys import __version__
 from asys.node.admin import AdminServer, serve_admin
+from asys.node.audit.append_only import give_up_capability
+from asys.node.audit.supervisor import Supervisor
+from asys.node.audit.writer import WriterOptions
 from asys.node.authority import Store
 from asys.node.blackout import Blackout
 from asys.node.clock import LoopClock
@@ -44,6 +47,9 @@ _log = logging.getLogger("asyd")
 
 _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+AUDIT_PATIENCE: Final = 2.0
+"""Seconds that asyd waits at its end for the last records; they reach the disk anyway."""
+
 SPARE_FILES: Final = 64
 """File descriptors that asyd needs beside one for each connection."""
 
@@ -62,6 +68,9 @@ class Options:
     state_dir: Path | None = None
     admin_socket: Path | None = None
     handshake_rate: int = 20
+    audit: str = "on"
+    audit_dir: Path | None = None
+    audit_full: str = "refuse"
 
 
 def run(options: Options) -> None:
@@ -92,17 +101,23 @@ async def _serve(config: ConfigDir, options: Options) -> None:
     blackout = Blackout(where.state_dir)
     blackout.prepare()
     delegates, store = _load_delegates(where)
+    clock = LoopClock(asyncio.get_running_loop())
+    supervisor = _start_audit(options, where, clock)
     node = Node(
         key=config.load_key(),
         book=config.load_agents(),
         platform=platform,
-        clock=LoopClock(asyncio.get_running_loop()),
+        clock=clock,
         services=platform.service_manager(options.supervisord),
         limits=replace(options.limits, handshakes=options.handshake_rate),
         mode=Mode(options.mode),
         delegates=delegates,
         store=store,
+        audit=supervisor.log if supervisor is not None else None,
+        audit_needed=options.audit_full == "refuse",
     )
+    if supervisor is not None:
+        node.protection.helpers = lambda: supervisor.pids
     controls = NodeControls(node, config, blackout)
     report_agents(config, node)
     make_room(options.limits)
@@ -137,6 +152,21 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         for server in servers:
             server.close()
         await node.close()
+        if supervisor is not None:
+            await supervisor.close(AUDIT_PATIENCE)
+
+
+def _start_audit(options: Options, where: Places, clock: LoopClock) -> Supervisor | None:
+    """Starts the writer of the audit; what it alone may do is given up then."""
+    if options.audit == "off":
+        _log.warning("the audit is off: nothing that agents do is on record")
+        return None
+    directory = options.audit_dir or where.state_dir / "audit"
+    supervisor = Supervisor(WriterOptions(directory.absolute()), clock)
+    supervisor.start()
+    give_up_capability()
+    _log.info("what agents do is on record in %s", directory)
+    return supervisor
 
 
 def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:

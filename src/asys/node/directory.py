@@ -78,6 +78,10 @@ def key_hash(key: bytes) -> bytes:
     return hashlib.blake2b(key).digest()[:4]
 
 
+def _nothing() -> None:
+    """Nobody wants to know that every check has passed."""
+
+
 class Directory:
     """All agents of a node. A key that a line is about, be it a bad one, is never a delegate's."""
 
@@ -175,11 +179,13 @@ class Directory:
         now: int,
         *,
         charge: Callable[[], None],
+        passed: Callable[[], None] = _nothing,
     ) -> None:
         """AGENT_ADD: `parent` hands `caps` on to `key` for `ttl` seconds, 0 for good.
 
         Added again by the same parent, the map, label and expiry are replaced. `charge` is called
-        where the rate is checked and may raise. DirectoryRefusal.
+        where the rate is checked, `passed` when every check has passed and nothing has changed yet;
+        both may raise. DirectoryRefusal.
         """
         self._drop_ended(now)
         above = self._caller(parent, now)
@@ -206,14 +212,21 @@ class Directory:
                 raise DirectoryRefusal(SW.INVALID_PAYLOAD, "the key is known already")
             if self._hash_is_taken(key):
                 raise DirectoryRefusal(SW.INVALID_PAYLOAD, "another key has the same key hash")
+        passed()
         self._delegates[key] = Delegate(key, parent, caps, label, expires)
 
     def remove(
-        self, caller: bytes, key: bytes, now: int, *, charge: Callable[[], None]
+        self,
+        caller: bytes,
+        key: bytes,
+        now: int,
+        *,
+        charge: Callable[[], None],
+        passed: Callable[[], None] = _nothing,
     ) -> tuple[bytes, ...]:
         """AGENT_REMOVE: takes out a delegate and all below it, and returns their keys.
 
-        `charge` is called where the rate is checked and may raise. DirectoryRefusal.
+        `charge` and `passed` as in `add`. DirectoryRefusal.
         """
         self._drop_ended(now)
         asking = self._caller(caller, now)
@@ -222,6 +235,7 @@ class Directory:
         charge()
         if key not in (self._delegates if asking.admin else self._below(caller)):
             raise DirectoryRefusal(SW.INVALID_PAYLOAD, "no agent below the caller has this key")
+        passed()
         gone = (key, *self._below(key))
         for one in gone:
             del self._delegates[one]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from asys.isa import REGISTRY, AnyInstruction, Empty
 from asys.isa.capmap import EVERYTHING
 from asys.node.platform.base import PlatformError, translate
+from asys.node.recorder import READS
 from asys.node.refusal import Refused
 from asys.protocol.apdu import CLA_MORE, CLA_SEC, Frame
 from asys.protocol.codec import BadValue, Layout, WrongSize
@@ -48,6 +49,9 @@ Entry: TypeAlias = Callable[["Session", Frame], Answer]
 _H = TypeVar("_H", bound=Handler)
 
 _SUCCESS: Final = SW.SUCCESS.wire
+
+DEPLOYED: Final = frozenset({0x00, 0x01, 0x02, 0x03, 0x11, 0x20, 0x22})
+"""Instructions that keep 9000 whatever flags are up: agents are deployed that know nothing else."""
 _BLOCKED: Final = SW.BLOCKED.wire
 _EMPTY: Final = Empty()
 
@@ -57,6 +61,7 @@ class _Handled:
     handler: Handler
     possible: Callable[[Node], bool]
     finds_target: bool = False
+    intends: bool = True
 
 
 _HANDLERS: Final[dict[int, _Handled]] = {}
@@ -67,19 +72,21 @@ def handles(
     *,
     possible: Callable[[Node], bool] = lambda node: True,
     finds_target: bool = False,
+    intends: bool = True,
 ) -> Callable[[_H], _H]:
     """Makes a function the handler of an instruction.
 
     It gets the session and the parsed request. `possible` says at start whether this node can do
     it at all; where not, the answer is 6D00 and the bit in SYS_CAPS is down. `finds_target`: the
     handler checks the rate itself, in its place between scope and target, and takes from it when
-    every check has passed.
+    every check has passed. So it also puts its intent on record itself then, as does, where not
+    `intends`, whoever makes the last check.
     """
 
     def take(handler: _H) -> _H:
         if instruction.code in _HANDLERS:
             raise ValueError(f"{instruction!r} has a handler already")
-        _HANDLERS[instruction.code] = _Handled(handler, possible, finds_target)
+        _HANDLERS[instruction.code] = _Handled(handler, possible, finds_target, intends)
         return handler
 
     return take
@@ -109,7 +116,7 @@ class Dispatcher:
             code = instruction.code
             handled = _HANDLERS.get(code)
             if handled is not None and offered >> code & 1 and handled.possible(node):
-                self._gates[code] = _gate(instruction, handled.handler)
+                self._gates[code] = _gate(instruction, handled)
                 self.possible |= 1 << code
             else:
                 self._gates[code] = unsupported
@@ -135,28 +142,28 @@ class Dispatcher:
         handled = _HANDLERS[code]
         if instruction is None or handled.finds_target:
             return self._gates[code]
-        handler = handled.handler
-
-        def limited(session: Session, request: Any) -> Reply:
-            if not bucket.use(session.node.clock.now()):
-                return _BLOCKED
-            return handler(session, request)
-
-        return _gate(instruction, limited)
+        return _gate(instruction, handled, bucket)
 
     def forget_tables(self) -> None:
         """Drops tables that nobody may use any more, when the agents have been read again."""
         self._tables.clear()
 
 
-def _gate(instruction: AnyInstruction, handler: Handler) -> Entry:
-    """The entry of one instruction: level, length, parameters, handler."""
+def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None = None) -> Entry:
+    """The entry of one instruction: level, length, parameters, rate, intent, handler."""
+    handler = handled.handler
     parse = instruction.parse
+    code = instruction.code
+    more_than_reading = not READS[code]
+    intends = more_than_reading and handled.intends and not handled.finds_target
+    has_flags = code not in DEPLOYED
     level = instruction.level << 2  # as the Sec bits of CLA
     ignores_payload = instruction.request is Empty and instruction.ignores_extra
 
     def gate(session: Session, frame: Frame) -> Answer:
         sec = frame.cla & CLA_SEC
+        if more_than_reading:
+            session.recorder.begin(frame)
         if sec < level:
             return SW.DENIED.wire
         if frame.cla & CLA_MORE:
@@ -172,30 +179,38 @@ def _gate(instruction: AnyInstruction, handler: Handler) -> Entry:
         except BadValue:
             return SW.INVALID_PAYLOAD.wire
         try:
+            if bucket is not None and not bucket.ready(session.node.clock.now()):
+                return _BLOCKED
+            if intends:
+                session.recorder.intend()
+            if bucket is not None:
+                bucket.take(session.node.clock.now())
             reply = handler(session, request)
             if type(reply) is bytes:
                 return reply
             if reply is NEW_KEYS:
                 return NEW_KEYS
             if not iscoroutine(reply):
-                return _pack(reply)
+                return _pack(reply, session.node.success if has_flags else _SUCCESS)
         except Exception as error:
             return _failure(session, instruction, error)
-        return _later(session, instruction, reply)
+        return _later(session, instruction, reply, has_flags)
 
     return gate
 
 
-def _pack(reply: Any) -> bytes:
-    return _SUCCESS if reply is None else reply.pack() + _SUCCESS
+def _pack(reply: Any, success: bytes) -> bytes:
+    return success if reply is None else reply.pack() + success
 
 
 async def _later(
-    session: Session, instruction: AnyInstruction, reply: Coroutine[Any, Any, Any]
+    session: Session, instruction: AnyInstruction, reply: Coroutine[Any, Any, Any], has_flags: bool
 ) -> bytes:
     try:
         result = await reply
-        return result if type(result) is bytes else _pack(result)
+        if type(result) is bytes:
+            return result
+        return _pack(result, session.node.success if has_flags else _SUCCESS)
     except Exception as error:
         return _failure(session, instruction, error)
 

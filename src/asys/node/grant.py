@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,22 +17,30 @@ if TYPE_CHECKING:
     from asys.node.scope import Scope
 
 
+def _nothing() -> None:
+    """Nothing is on record."""
+
+
 class Charge:
-    """One use of an instruction against its rate: looked at in its place, taken at the end."""
+    """One use of an instruction: its rate is looked at in its place; at the end, when every check
+    has passed, it is put on record and the rate is taken from.
+    """
 
-    __slots__ = ("_code", "_grant", "_now")
+    __slots__ = ("_code", "_grant", "_intend", "_now")
 
-    def __init__(self, grant: Grant, code: int, now: float) -> None:
+    def __init__(self, grant: Grant, code: int, now: float, intend: Callable[[], None]) -> None:
         self._grant = grant
         self._code = code
         self._now = now
+        self._intend = intend
 
     def check(self) -> None:
         """As Grant.check_rate."""
         self._grant.check_rate(self._code, self._now)
 
     def take(self) -> None:
-        """As Grant.take_rate."""
+        """As Grant.take_rate. Refused where there is no room for the record."""
+        self._intend()
         self._grant.take_rate(self._code, self._now)
 
 
@@ -66,9 +74,12 @@ class Grant:
         if self.rates and (bucket := self.rates.get(code)) and not bucket.ready(now):
             raise Refused(SW.BLOCKED, "over its rate")
 
-    def charge(self, code: int, now: float) -> Charge:
-        """The rate of an instruction, for whoever checks and takes at two places."""
-        return Charge(self, code, now)
+    def charge(self, code: int, now: float, intend: Callable[[], None] = _nothing) -> Charge:
+        """The rate of an instruction, for whoever checks and takes at two places.
+
+        `intend` puts it on record.
+        """
+        return Charge(self, code, now, intend)
 
     def take_rate(self, code: int, now: float) -> None:
         """Takes one from the bucket, when every other check has passed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from asys.node.platform.base import Platform
 
@@ -18,6 +19,8 @@ class Protection:
         self._platform = platform
         self._parent = os.getppid()
         self._family = platform.ancestors()
+        self.helpers: Callable[[], tuple[int, ...]] = tuple
+        """PIDs of processes that asyd has started and relies on."""
 
     def pid_refusal(self, pid: int) -> str:
         """Why nobody may touch this PID, or ''."""
@@ -27,4 +30,6 @@ class Protection:
         if parent != self._parent:  # an ancestor ended, and its PID may be somebody else's now
             self._parent = parent
             self._family = self._platform.ancestors()
-        return "asyd or an ancestor of it" if pid in self._family else ""
+        if pid in self._family:
+            return "asyd or an ancestor of it"
+        return "a helper of asyd" if pid in self.helpers() else ""

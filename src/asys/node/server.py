@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from asys.audit.records import Refusal
 from asys.isa import Capabilities
 from asys.isa.capmap import CORE, EVERYTHING, words
 from asys.isa.core import PAGES
 from asys.node import handlers
 from asys.node.agents import AgentBook
+from asys.node.audit.coalesce import NO_KEY
+from asys.node.audit.log import Audit
 from asys.node.authority import Authority, Store
 from asys.node.clock import Clock
-from asys.node.directory import Delegate, Holding
+from asys.node.directory import Delegate, Holding, key_hash
 from asys.node.dispatch import Dispatcher
 from asys.node.door import UNCONFIRMED, HandshakeRates, Replays, Unconfirmed
 from asys.node.grant import Grant
@@ -26,6 +29,7 @@ from asys.node.logs import Throttled
 from asys.node.platform.base import MachineFacts, Platform, PlatformError, ServiceManager
 from asys.node.protection import Protection
 from asys.node.rates import Bucket, RateLimit
+from asys.node.recorder import NOTHING, NoRecorder, Recorder
 from asys.node.sampler import Sampler
 from asys.node.scope import Scope
 from asys.node.session import Session
@@ -37,6 +41,11 @@ from asys.protocol.status import SW
 __all__ = ["Limits", "Mode", "Node", "handlers"]
 
 _log = logging.getLogger("asyd.node")
+
+_STATUS_FLAGS: Final = 17
+_CAPS_PAGE: Final = 33
+_ANY_FLAG: Final = 0x80
+"""Where SYS_STATUS and SYS_CAPS show the node flags."""
 
 FACTS_SECONDS: Final = 1.0
 """Age above which the machine's facts are read again when a session opens."""
@@ -88,9 +97,15 @@ class Node:
         delegates: tuple[Delegate, ...] = (),
         store: Store | None = None,
         dark: bool = False,
+        audit: Audit | None = None,
+        audit_needed: bool = True,
         checked: bool = True,
     ) -> None:
-        """`checked` False leaves capability maps, scopes and rates out, to measure their cost."""
+        """Without `audit` nothing is on record; with `audit_needed`, what leaves no record as there
+        is no room for it must not run.
+
+        `checked` False leaves capability maps, scopes and rates out, to measure their cost.
+        """
         self.key = key
         self.platform = platform
         self.clock = clock
@@ -103,6 +118,8 @@ class Node:
         self.noticed = Throttled(logging.getLogger("asyd.door"))
         self.rates = HandshakeRates(self.limits.handshakes)
         self.replays = Replays()
+        self.audit = audit
+        self._audit_needed = audit_needed
         self._checked = checked
         self._dispatcher = Dispatcher(self, mode.offered)
         self._grants: dict[bytes, Grant] = {}
@@ -178,6 +195,25 @@ class Node:
         self.sampler.wake()
         return None
 
+    def record(self, session: Session) -> Recorder | NoRecorder:
+        """What puts a session that has just been confirmed on record, if anything does."""
+        if self.audit is None:
+            return NOTHING
+        holding = session.grant.holding
+        return Recorder(
+            self.audit,
+            holding.key,
+            holding.label,
+            holding.root.line,
+            session.peer,
+            needed=self._audit_needed,
+        )
+
+    def count_refusal(self, reason: Refusal, agent_key: bytes = b"") -> None:
+        """Puts on record that a connection led to no session; `agent_key` where one was proven."""
+        if self.audit is not None:
+            self.audit.refused(reason, key_hash(agent_key) if agent_key else NO_KEY)
+
     def _read_facts(self, now: float) -> None:
         """Looks at the machine again; where that fails, what was known stays."""
         self._facts_at = now
@@ -188,6 +224,7 @@ class Node:
 
     def leave(self, session: Session) -> None:
         """Frees what a session held: its id, its place, its task handles."""
+        session.recorder.close()
         if self._sessions.pop(session.id, None) is not None:
             key = session.grant.holding.key
             self._per_key[key] -= 1
@@ -267,7 +304,32 @@ class Node:
                 _capabilities(grant.lit, self._facts, one).pack() + SW.SUCCESS.wire
                 for one in range(PAGES)
             ]
-        return grant.caps_replies[page]
+        reply = grant.caps_replies[page]
+        if not self.flags:
+            return reply
+        return (
+            reply[:_CAPS_PAGE] + bytes((reply[_CAPS_PAGE] | _ANY_FLAG,)) + reply[_CAPS_PAGE + 1 :]
+        )
+
+    # -- flags
+
+    @property
+    def flags(self) -> int:
+        """The node flags: bit 0 is AUDIT_DEGRADED."""
+        return self.audit.flags if self.audit is not None else 0
+
+    @property
+    def success(self) -> bytes:
+        """The status word of success with the node flags, for what was never deployed without."""
+        flags = self.flags
+        return bytes((0x91, flags)) if flags else SW.SUCCESS.wire
+
+    def show_flags(self, status_reply: bytes) -> bytes:
+        """A response to SYS_STATUS, with the node flags in their place where it is not an error."""
+        flags = self.flags
+        if not flags or len(status_reply) <= _STATUS_FLAGS:
+            return status_reply
+        return status_reply[:_STATUS_FLAGS] + bytes((flags,)) + status_reply[_STATUS_FLAGS + 1 :]
 
     # -- running
 

@@ -10,33 +10,35 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from asys.audit.records import Refusal
 from asys.errors import LinkError
 from asys.node.alarm import Alarm
 from asys.node.dispatch import NEW_KEYS
-from asys.node.door import source
-from asys.node.listen import peer_credentials
+from asys.node.knock import Knock
 from asys.node.logs import clean
-from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, FrameParser
+from asys.node.recorder import NOTHING
+from asys.node.shown import Shown
+from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, Frame, FrameParser
 from asys.protocol.link import LinkState, NodeLink
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
     from asys.node.grant import Grant
-    from asys.node.platform.base import TableSnapshot
+    from asys.node.recorder import NoRecorder, Recorder
     from asys.node.server import Node
 
 _log = logging.getLogger("asyd.session")
+
+Waiting: TypeAlias = Coroutine[Any, Any, bytes]
+"""An instruction that has its answer later."""
 
 TURN: Final = 64
 """Requests in flight: so many are answered before others get their turn."""
 
 WRITE_BUFFER: Final = 64 << 10
 """Bytes of unread answers above which a session's requests are no longer read."""
-
-SHOWN_PIDS: Final = 1024
-"""PIDs that a session remembers having shown."""
 
 MAGIC_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 5.0
@@ -73,8 +75,9 @@ class Session(asyncio.Protocol):
         "node",
         "opened_ns",
         "peername",
+        "recorder",
+        "refusal",
         "shown",
-        "shown_last",
     )
 
     grant: Grant
@@ -84,17 +87,17 @@ class Session(asyncio.Protocol):
         self.id = 0  # until it is confirmed
         self.agent_key = b""  # until the handshake is done
         self.opened_ns = 0
+        self.recorder: Recorder | NoRecorder = NOTHING
         self.peername: object = None
         self.closed = False
-        self.shown: dict[int, int] = {}
-        self.shown_last: TableSnapshot | None = None
+        self.shown = Shown()
         self._clock = node.clock
-        self._link = NodeLink(node.key, self)
         self._parser = FrameParser()
         self._messages: deque[bytes] = deque()
         self._opened = False
         self._held = 0  # reasons not to go on: a waiting instruction, a reader who does not read
         self._reading = True
+        self.refusal = Refusal.BAD_HANDSHAKE  # why, if the handshake ended now
         self._peer = ""
         self._started = self._last_frame = self._clock.now()
         self._begun: float | None = None
@@ -120,12 +123,14 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection in, or refuses it at once when there is no room."""
         self._transport = cast(asyncio.Transport, transport)
+        self._link = NodeLink(self.node.key, Knock(self, self._transport))
         peer = self.peername = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = f"{peer[0]}:{peer[1]}"
         else:
             self._peer = "unix" if peer is not None else "gone"
         if not self.node.admit(self):
+            self.node.count_refusal(Refusal.LIMIT)
             self._drop("no room for another connection", expected=True)
             return
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER)
@@ -145,6 +150,7 @@ class Session(asyncio.Protocol):
         try:
             self._link.receive_data(data)
         except LinkError as error:
+            self.node.count_refusal(self.refusal)
             self._drop(f"handshake refused: {error}")
             return
         self._transport.write(self._link.data_to_send())
@@ -170,16 +176,6 @@ class Session(asyncio.Protocol):
 
     # -- opening and closing
 
-    def greeted(self) -> str:
-        """As Gate.greeted: a token for each handshake, paid before the node shows its key."""
-        known = peer_credentials(self._transport.get_extra_info("socket"))
-        return self.node.greeted(self, source(self.peername, known[0] if known else None))
-
-    def knocked(self, ephemeral: bytes) -> str:
-        """As Gate.knocked: message 1 is not taken twice."""
-        seen = self.node.replays.seen(ephemeral, self._clock.now())
-        return "a handshake that was here before" if seen else ""
-
     def _open(self) -> None:
         """The handshake is done: is this an agent?"""
         link = self._link
@@ -189,6 +185,9 @@ class Session(asyncio.Protocol):
         if grant is None:
             who = f"{link.agent_key.hex()} from {self._peer}"
             self.node.noticed.log("unknown key, or not from there:", who, self._clock.now())
+            known = self.node.grant(link.agent_key) is not None
+            why = Refusal.WRONG_ADDRESS if known else Refusal.UNKNOWN_KEY
+            self.node.count_refusal(why, link.agent_key)
             self._transport.write(link.seal([SW.DENIED.wire]))
             self._finish()
             return
@@ -203,11 +202,13 @@ class Session(asyncio.Protocol):
         refusal = self.node.confirm(self)
         if refusal is None:
             self.opened_ns = self._clock.time_ns()
+            self.recorder = self.node.record(self)
             _log.info("opened %s %s session %d", self.name, self._peer, self.id)
             return True
         self.node.noticed.log(
             "too many sessions:", f"{self.name} from {self._peer}", self._clock.now()
         )
+        self.node.count_refusal(Refusal.LIMIT, self.agent_key)
         self._transport.write(self._channel.seal([refusal.wire]))
         self._finish()
         return False
@@ -269,14 +270,17 @@ class Session(asyncio.Protocol):
         messages = self._messages
         parser = self._parser
         table = grant.table
+        record = self.recorder.answered
         waiting: Coroutine[Any, Any, bytes] | None = None
         refused: SW | None = None
         new_keys = False
         try:
             if not messages:
                 messages.extend(self._channel.receive(TURN))
-                if not self.id and messages and not self._confirm():
-                    return
+                if not self.id and messages:
+                    if not self._confirm():
+                        return
+                    record = self.recorder.answered
             while len(answers) < TURN:
                 frame = parser.next_frame()
                 if frame is None:
@@ -290,15 +294,19 @@ class Session(asyncio.Protocol):
                         continue
                 if frame.cla & CLA_SEC:
                     fault = self._verify(frame)
-                    if fault is SW.DENIED:
-                        refused = fault
-                        break
                     if fault is not None:
+                        if record is not None:
+                            record(frame, fault.wire)
+                        if fault is SW.DENIED:
+                            refused = fault
+                            break
                         answers.append(fault.wire)
                         continue
                     if frame.cla & CLA_SEC == SEC_ENC_SIGN:
                         opened = self._link.verifier.open(frame)
                         if opened is None:
+                            if record is not None:
+                                record(frame, SW.DENIED.wire)
                             refused = SW.DENIED
                             break
                         frame = opened
@@ -307,12 +315,20 @@ class Session(asyncio.Protocol):
                     if answer is NEW_KEYS:
                         if messages or parser.pending or self._channel.buffered:
                             refused = SW.WRONG_LENGTH  # nothing may follow until it is answered
-                            break
-                        new_keys = True
-                        answers.append(SW.SUCCESS.wire)
+                            answer = refused.wire
+                        else:
+                            self.recorder.intend()
+                            new_keys = True
+                            answer = self.node.success
+                            answers.append(answer)
                     else:
-                        waiting = cast("Coroutine[Any, Any, bytes]", answer)
+                        waiting = self._recorded(frame, cast("Waiting", answer))
+                        break
+                    if record is not None:
+                        record(frame, answer)
                     break
+                if record is not None:
+                    record(frame, answer)
                 answers.append(answer)
             refused = refused or parser.error
             if refused is not None:
@@ -337,8 +353,10 @@ class Session(asyncio.Protocol):
         now = self._clock.now()
         if answered:
             self._last_frame = now
+            self.recorder.flush()
         if waiting is not None:
             self._held += 1
+            self.recorder.hold()
             self.node.spawn(self._answer_later(waiting))
         elif self._messages or (answered == TURN and self._parser.pending):
             self._held += 1
@@ -355,6 +373,16 @@ class Session(asyncio.Protocol):
         if not self._reading:
             self._reading = True
             self._transport.resume_reading()
+
+    async def _recorded(self, frame: Frame, waiting: Waiting) -> bytes:
+        try:
+            answer = await waiting
+            if self.recorder.answered is not None:
+                self.recorder.answered(frame, answer)
+                self.recorder.flush()
+        finally:
+            self.recorder.release()
+        return answer
 
     async def _answer_later(self, waiting: Coroutine[Any, Any, bytes]) -> None:
         answer = await waiting
@@ -377,16 +405,6 @@ class Session(asyncio.Protocol):
         if self._reading and not self.closed:
             self._reading = False
             self._transport.pause_reading()
-
-    def show(self, processes: TableSnapshot) -> None:
-        """Remembers which processes the agent has been shown, to tell a reused PID."""
-        self.shown_last = processes
-        shown = self.shown
-        for pid, start in processes.starts.items():
-            shown.pop(pid, None)
-            shown[pid] = start
-        while len(shown) > SHOWN_PIDS:
-            del shown[next(iter(shown))]
 
     # -- deadlines
 

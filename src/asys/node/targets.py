@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 
 
 def process_target(session: Session, code: int, pid: int) -> ProcessHandle:
-    """The process with this PID, for whoever closes it; one has been taken from the rate.
+    """The process with this PID, for whoever closes it.
+
+    The intent is on record, and one has been taken from the rate.
 
     Refused: it is protected, outside the scope, over the rate, another one than the session was
-    shown, or a zombie. NoSuchTarget; other PlatformErrors.
+    shown, or a zombie; or the audit has no room. NoSuchTarget; other PlatformErrors.
     """
     node = session.node
     grant = session.grant
@@ -47,6 +49,7 @@ def process_target(session: Session, code: int, pid: int) -> ProcessHandle:
             raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} is another process by now")
         if process.zombie:
             raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} has ended")
+        session.recorder.intend()
         grant.take_rate(code, now)
     except BaseException:
         process.close()

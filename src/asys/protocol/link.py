@@ -176,6 +176,11 @@ class NodeLink(_Link):
         self.agent_key = b""
         self.ephemeral = b""
 
+    def fail(self) -> None:
+        """As AgentLink.fail; whoever stood at the gate is let go."""
+        super().fail()
+        self._gate = None
+
     def rekey(self) -> None:
         """Goes on with new keys; what was sealed before went out under the old ones.
 
@@ -199,8 +204,9 @@ class NodeLink(_Link):
         if message_1 is None:
             return
         ephemeral = message_1[:KEY_SIZE]
-        if self._gate is not None:
-            _let(self._gate.knocked(ephemeral))
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            _let(gate.knocked(ephemeral))
         responder = Responder(self._static)
         self.agent_key = responder.read_message_1(message_1)
         self.ephemeral = ephemeral

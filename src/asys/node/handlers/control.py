@@ -19,9 +19,12 @@ def task_query(session: Session, request: TaskQuery) -> TaskState:
     return TaskState(node.tasks.query(session.id, request.handle, node.clock.now()))
 
 
-@handles(REKEY)
+@handles(REKEY, intends=False)
 def rekey(_session: Session, _request: Empty) -> NewKeys:
-    """The session answers under the old keys, then goes on with new ones."""
+    """The session answers under the old keys, then goes on with new ones.
+
+    It alone knows whether something follows, and puts the intent on record.
+    """
     return NEW_KEYS
 
 

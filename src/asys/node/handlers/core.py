@@ -35,9 +35,10 @@ def sys_hello(session: Session, _request: Empty) -> bytes:
 @handles(SYS_STATUS)
 def sys_status(session: Session, _request: Empty) -> bytes | Coroutine[None, None, bytes]:
     """The latest vitals; one fresh scan is waited for when they are older than a second."""
-    sampler = session.node.sampler
+    node = session.node
+    sampler = node.sampler
     if sampler.touch():
-        return sampler.status_reply
+        return node.show_flags(sampler.status_reply)
     return _fresh_status(session)
 
 
@@ -47,20 +48,20 @@ def sys_procs(session: Session, _request: Empty) -> bytes | Coroutine[None, None
     sampler = session.node.sampler
     if sampler.touch():
         processes = sampler.processes
-        if processes is not session.shown_last:
-            session.show(processes)
+        if processes is not session.shown.last:
+            session.shown.add(processes)
         return sampler.procs_reply
     return _fresh_procs(session)
 
 
 async def _fresh_status(session: Session) -> bytes:
     await _fresh(session)
-    return session.node.sampler.status_reply
+    return session.node.show_flags(session.node.sampler.status_reply)
 
 
 async def _fresh_procs(session: Session) -> bytes:
     await _fresh(session)
-    session.show(session.node.sampler.processes)
+    session.shown.add(session.node.sampler.processes)
     return session.node.sampler.procs_reply
 
 

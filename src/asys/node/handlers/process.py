@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asys.isa import PROC_THROTTLE, SVC_RESTART, TaskHandle, TaskStatus, ThrottleAction
@@ -15,6 +16,7 @@ from asys.protocol.status import SW
 
 if TYPE_CHECKING:
     from asys.node.clock import Clock
+    from asys.node.recorder import TaskRecord
     from asys.node.session import Session
     from asys.node.tasks import Task
 
@@ -48,20 +50,24 @@ async def svc_restart(session: Session, request: Restart) -> TaskHandle:
     if task is None:
         raise Refused(SW.BLOCKED, "too many tasks")
     try:
+        session.recorder.intend()
         grant.take_rate(SVC_RESTART.code, node.clock.now())
         job = await services.restart(unit)
     except NoSuchTarget:
         task.finish(TaskStatus.FAILED, node.clock.now())
+        # Behind the record of the answer.
+        node.clock.call_soon(partial(session.recorder.task().ended, TaskStatus.FAILED))
     except BaseException:
         node.tasks.discard(task)
         raise
     else:
-        node.spawn(_follow(task, job, node.clock))
+        node.spawn(_follow(task, job, node.clock, session.recorder.task()))
     if session.closed:
         node.tasks.discard(task)
     return TaskHandle(task.handle)
 
 
-async def _follow(task: Task, job: RestartJob, clock: Clock) -> None:
+async def _follow(task: Task, job: RestartJob, clock: Clock, record: TaskRecord) -> None:
     status = await job.wait()
     task.finish(status, clock.now())
+    record.ended(status)

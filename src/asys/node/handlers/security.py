@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from asys.isa import (
@@ -20,6 +21,7 @@ from asys.node.dispatch import handles
 
 if TYPE_CHECKING:
     from asys.node.directory import Holding
+    from asys.node.grant import Charge
     from asys.node.server import Node
     from asys.node.session import Session
 
@@ -34,7 +36,7 @@ async def agent_add(session: Session, request: NewAgent) -> AgentHash:
         caps,
         request.ttl_s,
         request.label,
-        session.grant.charge(AGENT_ADD.code, session.node.clock.now()),
+        _charge(session, AGENT_ADD.code),
     )
     return AgentHash(key_hash(request.key))
 
@@ -43,8 +45,7 @@ async def agent_add(session: Session, request: NewAgent) -> AgentHash:
 async def agent_remove(session: Session, request: AgentKey) -> None:
     """Shuts an agent out, with all below it; answered when that is on the disk."""
     node = session.node
-    charge = session.grant.charge(AGENT_REMOVE.code, node.clock.now())
-    await node.authority.remove(session.agent_key, request.key, charge)
+    await node.authority.remove(session.agent_key, request.key, _charge(session, AGENT_REMOVE.code))
 
 
 @handles(AGENT_LIST)
@@ -71,3 +72,9 @@ def _row(node: Node, one: Holding) -> ListedAgent:
         flags,
         one.label,
     )
+
+
+def _charge(session: Session, code: int) -> Charge:
+    """The rate, and the record with the whole payload: who was let in is never just a digest."""
+    intend = partial(session.recorder.intend, whole=True)
+    return session.grant.charge(code, session.node.clock.now(), intend)
