@@ -63,7 +63,8 @@ def test_every_group_gives_rows_with_finite_numbers() -> None:
     assert len(intervals) == 6 + 4 + 12
     intervals += [row["interval"] for row in held if row in tails]
     for interval in intervals:
-        assert 0 <= interval["low"] <= interval["high"] < math.inf
+        # A difference of a few samples may be less than nothing.
+        assert -math.inf < interval["low"] <= interval["high"] < math.inf
         assert interval["samples"] > 0
 
 

@@ -42,7 +42,7 @@ def asyd(box: SystemdBox) -> Iterator[Service]:
     agents = config / "authorized_agents"
     agents.write_text(f"{BOSS} boss caps=core,process\n{WEB} web caps=process services=web*\n")
     agents.chmod(0o600)
-    options = f"--config-dir /run/box/{name} --listen unix:/run/box/{name}.sock"
+    options = f"--audit off --config-dir /run/box/{name} --listen unix:/run/box/{name}.sock"
     service = box.service(f'{sys.executable} -c "{COMMAND}" {options}', Type="notify")
     box.run("systemctl", "start", service)
     yield Service(box, service, f"/run/box/{name}")
