@@ -18,6 +18,8 @@ from typing import Any, Final
 
 from asys.isa import REGISTRY
 from asys.node.agents import parse_agents
+from asys.node.audit.log import AuditLog
+from asys.node.audit.ring import READING, Ring
 from asys.node.clock import LoopClock
 from asys.node.dispatch import Answer, Entry, dark
 from asys.node.platform import choose_platform
@@ -60,6 +62,9 @@ LATE_CODES: Final = range(0xA0, 0xA8)
 TRIED_LOOPS: Final = 64
 TRIED_ROUNDS: Final = 40
 """How it is found out how many loops take PLANTED_NS."""
+
+RECORDS: Final = 1 << 19
+"""Room for the records of a run: nobody writes them to a disk here."""
 
 UNKNOWN: Final = "unknown"
 AGAIN: Final = "unknown again"
@@ -165,11 +170,13 @@ class _Room:
         book = parse_agents("".join(lines))
         if book.faults:
             raise BenchmarkError(f"the agents are not understood: {book.faults}")
+        clock = LoopClock(loop)
         self.node = Node(
             key=PrivateKey.generate(),
             book=book,
             platform=choose_platform(),
-            clock=LoopClock(loop),
+            clock=clock,
+            audit=AuditLog(clock, Ring.create("dark", RECORDS), Ring.create("dark-reads", READING)),
         )
         self.agents = [_Agent(self.node, key) for key in keys]
         self.kinds = _kinds([book.agents[key.public].caps for key in keys])

@@ -345,7 +345,6 @@ async def test_readings_are_only_counted(place: Place) -> None:
         (PROCS, 0x03, 0x9000),
         (place.agent.signed(0x01), 0x01, 0x9000),
         (frame(0x01, cla=0x10), 0x01, 0x6700),
-        (frame(0x04), 0x04, 0x6A81),
         (frame(0x11, bytes(4)), 0x11, 0x9000),
         (frame(0x11), 0x11, 0x6700),
         (place.agent.signed(0x11, bytes(4), seq=0), 0x11, 0x6985),
@@ -357,8 +356,19 @@ async def test_readings_are_only_counted(place: Place) -> None:
     assert place.audit.take() == []
 
 
+@pytest.mark.parametrize("code", [0x04, 0x0F, 0x15, 0x45, 0x9A, 0xC0])
+async def test_what_does_not_exist_has_an_outcome_of_its_own_whatever_it_is(
+    place: Place, code: int
+) -> None:
+    """Also where it would be a reading: all of it takes one way."""
+    place.audit.counted()
+    assert await place.ask(frame(code)) == NO_SUCH_INSTRUCTION
+    assert place.audit.counted() == {}
+    assert len(place.audit.take()) == 1
+
+
 async def test_counts_add_up_over_many_turns(place: Place) -> None:
-    kinds = {HELLO: (0x01, 0x9000), frame(0x04): (0x04, 0x6A81), CAPS: (0x00, 0x9000)}
+    kinds = {HELLO: (0x01, 0x9000), frame(0x11): (0x11, 0x6700), CAPS: (0x00, 0x9000)}
     kinds[frame(0x11, bytes(4))] = (0x11, 0x9000)
     order = [list(kinds)[byte % len(kinds)] for byte in scrambled(3000)]
     expected = {key: 0 for key in kinds.values()}

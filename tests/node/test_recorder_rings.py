@@ -177,7 +177,7 @@ async def test_readings_add_up_over_turns_and_seconds(node: Rings) -> None:
     node.rig.advance(2.0)
     node.written()
     for _ in range(3):
-        node.agent.send(*[HELLO, HELLO, frame(0x05)] * 100)
+        node.agent.send(*[HELLO, HELLO, frame(0x11)] * 100)
         await node.rig.settle()
         assert len(node.agent.responses()) == 300
         node.rig.advance(1.0)
@@ -187,7 +187,7 @@ async def test_readings_add_up_over_turns_and_seconds(node: Rings) -> None:
         assert isinstance(entry, Reads)
         for _, ins, sw, times in entry.reads:
             counts[ins, sw] = counts.get((ins, sw), 0) + times
-    assert counts == {(0x01, 0x9000): 600, (0x05, 0x6A81): 300}
+    assert counts == {(0x01, 0x9000): 600, (0x11, 0x6700): 300}
     assert node.entries(node.doing) == []
 
 

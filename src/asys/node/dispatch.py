@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 from asys.isa import REGISTRY, AnyInstruction, Empty
 from asys.isa.capmap import EVERYTHING
 from asys.node.platform.base import PlatformError, translate
-from asys.node.recorder import READS
+from asys.node.recorder import DARK, READS
 from asys.node.refusal import Refused
 from asys.protocol.apdu import CLA_MORE, CLA_SEC, Frame
 from asys.protocol.codec import BadValue, Layout, WrongSize
@@ -94,7 +94,7 @@ def handles(
 
 def dark(_session: Session, _frame: Frame) -> bytes:
     """The answer to every instruction that does not exist for an agent, whatever the reason."""
-    return b"\x6a\x81"
+    return DARK
 
 
 def unsupported(_session: Session, _frame: Frame) -> bytes:

@@ -1,7 +1,8 @@
 """What one session leaves in the audit (docs/audit.md): a record before each deed, one after it.
 
-Reading, which is the Core ISA and TASK_QUERY, is counted; all else has a record of its own. The way
-that a code takes here depends on the code alone, so that time tells nothing about what is granted.
+Reading, which is the Core ISA and TASK_QUERY, is counted; all else has a record of its own. So has
+whatever does not exist for the agent, also a reading: all of that takes one way here too, and time
+tells nothing about why it does not exist.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 READS: Final = tuple(code >> 4 == Group.CORE or code == TASK_QUERY.code for code in range(256))
 """For each code, whether it is only counted."""
+
+DARK: Final = SW.NO_SUCH_INSTRUCTION.wire
+"""The one answer to what does not exist for an agent: this very object."""
 
 STANDARD: Final = 0x20
 """The first code that must not run without room for its record."""
@@ -100,7 +104,7 @@ class Recorder:
     def answered(self, frame: Frame, answer: bytes) -> None:
         """The answer to a frame, whatever it is. `flush` follows, when there are no more."""
         ins = frame.ins
-        if READS[ins]:
+        if answer is not DARK and READS[ins]:
             sw = answer[-2:]
             if ins != self._read or sw != self._sw:
                 self.flush()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from asys.node.platform import privileges
 from asys.node.platform.services import find_service_manager
 
 URL = "unix:///run/supervisor.sock"
@@ -73,3 +74,18 @@ def test_root_goes_to_systemd_itself_and_others_to_the_bus(
     assert repr(find_service_manager(None, run=systemd)) == bus
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/elsewhere")
     assert "unix:path=/elsewhere" in repr(find_service_manager(None, run=systemd))
+
+
+@pytest.mark.parametrize("privileged", [False, True])
+def test_systemd_counts_as_not_there_for_whom_it_would_refuse(
+    systemd: Path, monkeypatch: pytest.MonkeyPatch, privileged: bool
+) -> None:
+    """Neither root nor CAP_SYS_ADMIN, and no polkit that could let it through."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(privileges, "has", lambda capability: privileged)
+    without = find_service_manager(None, run=systemd, polkit=systemd / "no-polkit")
+    assert (without is not None) is privileged
+    fallback = find_service_manager(URL, run=systemd, polkit=systemd / "no-polkit")
+    assert fallback is not None
+    assert fallback.name == ("systemd" if privileged else "supervisord")
+    assert find_service_manager(None, run=systemd, polkit=systemd) is not None
