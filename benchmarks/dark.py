@@ -17,7 +17,7 @@ from random import SystemRandom
 from typing import Any, Final
 
 from asys.isa import REGISTRY
-from asys.node.agents import parse_agents
+from asys.node.agents.book import parse_agents
 from asys.node.audit.log import AuditLog
 from asys.node.audit.ring import READING, Ring
 from asys.node.clock import LoopClock

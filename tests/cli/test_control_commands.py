@@ -19,11 +19,11 @@ import pytest
 
 from asys.cli import control_commands, daemon_commands
 from asys.cli.daemon import main
-from asys.node.admin import ReloadReport
-from asys.node.blackout import Blackout
+from asys.node.admin.blackout import Blackout
+from asys.node.admin.server import ReloadReport
 from asys.node.daemon import Options
-from asys.node.files import ConfigError
-from asys.node.places import Places
+from asys.node.disk.files import ConfigError
+from asys.node.disk.places import Places
 from support.admin_rig import (
     KEY,
     OTHER,

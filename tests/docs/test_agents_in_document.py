@@ -8,8 +8,16 @@ import pytest
 
 from asys.isa.capmap import SETS, bits, parse_caps, to_wire, words
 from asys.isa.core import PAGES
-from asys.node.agents import LABEL, OPTIONS, Agent, AgentBook, BadLine, parse_agents, parse_line
-from asys.node.rates import MAX_COUNT
+from asys.node.agents.book import (
+    LABEL,
+    OPTIONS,
+    Agent,
+    AgentBook,
+    BadLine,
+    parse_agents,
+    parse_line,
+)
+from asys.node.agents.rates import MAX_COUNT
 from support.protocol_document import section, table_below
 
 FILE = section("8.1 The node")

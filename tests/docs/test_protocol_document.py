@@ -22,7 +22,8 @@ from asys.isa import (
 )
 from asys.isa.bytemap import size_range
 from asys.isa.security import PAGE_SIZE
-from asys.node import directory, dispatch, door, recorder, sampler, session
+from asys.node import dispatch, door, recorder, sampler, session
+from asys.node.agents import directory
 from asys.node.audit import log
 from asys.node.server import Limits
 from asys.node.shown import SHOWN_PIDS

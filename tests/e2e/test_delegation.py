@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from asys.node.directory import MAX_DELEGATES, MAX_DEPTH
+from asys.node.agents.directory import MAX_DELEGATES, MAX_DEPTH
 from asys.protocol.keys import PrivateKey
 from support.children import waiting
 from support.daemon import AGENT, Daemon, running

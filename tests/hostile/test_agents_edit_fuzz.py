@@ -12,15 +12,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asys.isa.capmap import CORE, parse_caps
-from asys.node.agents import (
+from asys.node.agents.book import (
     AgentBook,
     line_key,
     parse_agents,
     parse_line,
 )
-from asys.node.agents_file import add_agent, grant_agent, remove_agent, revoke_agent
-from asys.node.config_dir import ConfigDir
-from asys.node.files import ConfigError
+from asys.node.agents.file import add_agent, grant_agent, remove_agent, revoke_agent
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.files import ConfigError
 from support.agents_text import (
     FILES,
     FOURTH,

@@ -13,15 +13,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asys.isa.capmap import CapabilityError, parse_caps
-from asys.node.agents import (
+from asys.node.agents.book import (
     Agent,
     BadLine,
     line_key,
     parse_line,
 )
-from asys.node.rates import RateLimit
-from asys.node.scope import Scope
-from asys.node.sources import Sources
+from asys.node.agents.rates import RateLimit
+from asys.node.agents.scope import Scope
+from asys.node.agents.sources import Sources
 from support.agents_text import (
     HEX,
     KEYS,

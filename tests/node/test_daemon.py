@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from asys.node.controls import REPORTED_LINES
+from asys.node.admin.controls import REPORTED_LINES
 from asys.node.daemon import SPARE_FILES
 from asys.node.server import Limits
 from support.daemon import AGENT, LOOPS, PATIENCE, Daemon, running

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asys.node.controls import REPORTED_LINES
-from asys.node.files import write_atomically
+from asys.node.admin.controls import REPORTED_LINES
+from asys.node.disk.files import write_atomically
 from asys.protocol.keys import PrivateKey
 from support.daemon import AGENT, LOOPS, Daemon, running, write_agents
 from support.frames import HELLO

@@ -8,8 +8,8 @@ import pytest
 
 from asys.isa import AGENT_ADD, PROC_THROTTLE, REGISTRY, SVC_RESTART, SYS_CAPS, Capabilities
 from asys.isa.capmap import CORE, parse_caps
+from asys.node.agents.grant import Grant
 from asys.node.dispatch import dark, unsupported
-from asys.node.grant import Grant
 from asys.node.server import Limits, Mode, Node
 from asys.protocol.apdu import CLA_MORE, encode_plain, split_response
 from asys.protocol.keys import PrivateKey

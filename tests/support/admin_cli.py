@@ -12,8 +12,8 @@ import pytest
 
 from asys.cli.daemon import main
 from asys.isa.capmap import parse_caps
-from asys.node.delegated_store import DelegatedStore
-from asys.node.directory import Delegate
+from asys.node.agents.delegated_store import DelegatedStore
+from asys.node.agents.directory import Delegate
 from asys.protocol.keys import PrivateKey
 from support.users import NOBODY
 

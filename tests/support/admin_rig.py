@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from asys.node.admin import (
+from asys.node.admin.blackout import Blackout
+from asys.node.admin.server import (
     REQUEST_SECONDS,
     AdminServer,
     Controls,
@@ -22,7 +23,6 @@ from asys.node.admin import (
     SessionInfo,
     serve_admin,
 )
-from asys.node.blackout import Blackout
 from asys.protocol.keys import PrivateKey
 
 KEY: Final = PrivateKey(bytes(range(1, 33))).public

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from asys.node.agents import Agent, AgentBook, line_key, parse_agents
+from asys.node.agents.book import Agent, AgentBook, line_key, parse_agents
 from asys.protocol.keys import PrivateKey
 
 fuzz = settings(

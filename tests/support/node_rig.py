@@ -15,9 +15,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from asys.node.agents import AgentBook, parse_agents
-from asys.node.authority import Store
-from asys.node.directory import Delegate
+from asys.node.agents.authority import Store
+from asys.node.agents.book import AgentBook, parse_agents
+from asys.node.agents.directory import Delegate
 from asys.node.platform import choose_platform
 from asys.node.platform.base import Platform, ServiceManager
 from asys.node.server import Limits, Mode, Node

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from asys.node.agents.directory import Delegate
 from asys.node.audit.coalesce import NO_KEY
 from asys.node.audit.log import NoAudit
-from asys.node.directory import Delegate
 from support.node_rig import AGENT, Rig
 from support.services import Job, Services
 from support.target import Machine

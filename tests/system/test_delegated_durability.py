@@ -20,10 +20,10 @@ from pathlib import Path
 
 import pytest
 
-from asys.node import state
-from asys.node.delegated_store import DelegatedStore
-from asys.node.directory import Delegate
-from asys.node.files import ConfigError
+from asys.node.agents.delegated_store import DelegatedStore
+from asys.node.agents.directory import Delegate
+from asys.node.disk import state
+from asys.node.disk.files import ConfigError
 from support.loop_disk import SECONDS, LoopDisk, fill, loop_disk_missing
 
 PARENT = b"\5" * 32
@@ -58,8 +58,8 @@ def lost(directory: Path, acknowledged: int) -> str:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from asys.node import state, state_writer
-from asys.node.delegated_store import DelegatedStore
+from asys.node.disk import state, state_writer
+from asys.node.agents.delegated_store import DelegatedStore
 from system.test_delegated_durability import version
 
 directory, pace, program = sys.argv[1:]
@@ -175,11 +175,11 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> None:
 KILLED_AT_EACH_CALL = """
 import os, signal, sys
 from pathlib import Path
-from asys.node import state_writer
-from asys.node.delegated_store import DelegatedStore, _encode
+from asys.node.disk import state_writer
+from asys.node.agents.delegated_store import DelegatedStore, _encode
 from system.test_delegated_durability import lost, version
 from support.loop_disk import SECONDS
-import asys.node.files
+import asys.node.disk.files
 
 directory = Path(sys.argv[1])
 path = directory / "delegated_agents.json"
@@ -418,7 +418,7 @@ async def test_a_hung_disk_is_a_timeout_and_nothing_comes_out_of_order(
 GIVES_UP = """
 import asyncio, sys
 from pathlib import Path
-from asys.node import state
+from asys.node.disk import state
 from system.test_delegated_durability import one_hangs
 state.PATIENCE = 0.1
 async def main():

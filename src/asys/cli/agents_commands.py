@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from asys.cli.agents_options import OPTIONS
 from asys.cli.daemon_commands import UsageError, open_config, print_lines
 from asys.isa.capmap import describe
-from asys.node.agents import Agent
-from asys.node.agents_check import Severity, check_agents
-from asys.node.agents_file import add_agent, grant_agent, parse_key, remove_agent, revoke_agent
-from asys.node.config_dir import ConfigDir
-from asys.node.directory import Delegate
-from asys.node.files import ConfigError, is_there, quoted
+from asys.node.agents.book import Agent
+from asys.node.agents.check import Severity, check_agents
+from asys.node.agents.directory import Delegate
+from asys.node.agents.file import add_agent, grant_agent, parse_key, remove_agent, revoke_agent
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.files import ConfigError, is_there, quoted
+from asys.node.disk.places import Places, places
 from asys.node.logs import clean
-from asys.node.places import Places, places
 
 if TYPE_CHECKING:
     from asys.cli.agents_known import Known

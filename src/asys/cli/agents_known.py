@@ -14,15 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from asys.node.agents import Agent, last_day, line_key, parse_agents
-from asys.node.blackout import Blackout
-from asys.node.config_dir import ConfigDir
-from asys.node.delegated_store import DelegatedStore
-from asys.node.directory import Delegate, Directory
-from asys.node.files import ConfigError, is_there, quoted
-from asys.node.places import Places, socket_address
+from asys.node.admin.blackout import Blackout
+from asys.node.agents.book import Agent, last_day, line_key, parse_agents
+from asys.node.agents.delegated_store import DelegatedStore
+from asys.node.agents.directory import Delegate, Directory
+from asys.node.agents.trial import Asyd
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.files import ConfigError, is_there, quoted
+from asys.node.disk.places import Places, socket_address
 from asys.node.platform.own_unit import own_units
-from asys.node.trial import Asyd
 from asys.protocol.limits import KEY_SIZE
 
 _KEY: Final = re.compile(r"[0-9A-Fa-f]{64}")

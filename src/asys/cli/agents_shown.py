@@ -17,12 +17,12 @@ from asys.cli.fields import convert
 from asys.errors import ArgumentError
 from asys.isa import PROC_THROTTLE, REGISTRY, SVC_RESTART, AnyInstruction
 from asys.isa.capmap import CORE, SETS, bits, code_of, describe
-from asys.node.directory import Holding
-from asys.node.files import ConfigError, quoted
-from asys.node.places import Places
+from asys.node.agents.directory import Holding
+from asys.node.agents.trial import Link, Trial, Verdict, chain, user
+from asys.node.disk.files import ConfigError, quoted
+from asys.node.disk.places import Places
 from asys.node.platform import choose_platform
 from asys.node.server import Mode
-from asys.node.trial import Link, Trial, Verdict, chain, user
 from asys.protocol.codec import Field
 from asys.protocol.status import SW, explain
 

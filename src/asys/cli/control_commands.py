@@ -1,4 +1,4 @@
-"""`asyd sessions`, `dark`, `light` and `reload`: asks the asyd that runs (asys.node.admin)."""
+"""`asyd sessions`, `dark`, `light`, `reload`: asks the asyd that runs (asys.node.admin.server)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from asys.cli.daemon_commands import open_config, print_lines
-from asys.node.blackout import Blackout
-from asys.node.config_dir import default_config_dir
-from asys.node.files import ConfigError
+from asys.node.admin.blackout import Blackout
+from asys.node.disk.config_dir import default_config_dir
+from asys.node.disk.files import ConfigError
+from asys.node.disk.places import Places, places, socket_address
 from asys.node.logs import clean
-from asys.node.places import Places, places, socket_address
 
 ANSWER_SECONDS: Final = 20.0
 """How long asyd may take: it gives its disk 5 s, and may have to do so for two requests."""

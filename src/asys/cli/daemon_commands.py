@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 
-from asys.node.config_dir import ConfigDir, default_config_dir
 from asys.node.daemon import Options, run
-from asys.node.files import ConfigError
+from asys.node.disk.config_dir import ConfigDir, default_config_dir
+from asys.node.disk.files import ConfigError
 from asys.node.listen import ListenError, parse_address
 from asys.node.platform.base import PlatformError
 from asys.node.server import Limits

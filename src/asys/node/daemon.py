@@ -19,21 +19,21 @@ from types import ModuleType
 from typing import Any, Final
 
 from asys import __version__
-from asys.node.admin import AdminServer, serve_admin
+from asys.node.admin.blackout import Blackout
+from asys.node.admin.controls import NodeControls, report_agents
+from asys.node.admin.server import AdminServer, serve_admin
+from asys.node.agents.authority import Store
+from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
+from asys.node.agents.directory import Delegate
 from asys.node.audit.append_only import give_up_capability
 from asys.node.audit.supervisor import Supervisor
 from asys.node.audit.writer import WriterOptions
-from asys.node.authority import Store
-from asys.node.blackout import Blackout
 from asys.node.clock import LoopClock
-from asys.node.config_dir import ConfigDir
-from asys.node.controls import NodeControls, report_agents
-from asys.node.delegated_store import DamagedStore, DelegatedStore
-from asys.node.directory import Delegate
-from asys.node.files import ConfigError
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.files import ConfigError
+from asys.node.disk.places import Places, places
 from asys.node.listen import Address, listen
 from asys.node.logs import set_up
-from asys.node.places import Places, places
 from asys.node.platform import choose_platform
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session

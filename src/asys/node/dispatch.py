@@ -25,7 +25,7 @@ from asys.protocol.limits import SEQ_SIZE
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
-    from asys.node.rates import Bucket
+    from asys.node.agents.rates import Bucket
     from asys.node.server import Node
     from asys.node.session import Session
 

@@ -16,22 +16,22 @@ from asys.isa import Capabilities
 from asys.isa.capmap import CORE, EVERYTHING, words
 from asys.isa.core import PAGES
 from asys.node import handlers
-from asys.node.agents import AgentBook
+from asys.node.agents.authority import Authority, Store
+from asys.node.agents.book import AgentBook
+from asys.node.agents.directory import Delegate, Holding, key_hash
+from asys.node.agents.grant import Grant
+from asys.node.agents.rates import Bucket, RateLimit
+from asys.node.agents.scope import Scope
 from asys.node.audit.coalesce import NO_KEY
 from asys.node.audit.log import Audit
-from asys.node.authority import Authority, Store
 from asys.node.clock import Clock
-from asys.node.directory import Delegate, Holding, key_hash
 from asys.node.dispatch import Dispatcher
 from asys.node.door import UNCONFIRMED, HandshakeRates, Replays, Unconfirmed
-from asys.node.grant import Grant
 from asys.node.logs import Throttled
 from asys.node.platform.base import MachineFacts, Platform, PlatformError, ServiceManager
 from asys.node.protection import Protection
-from asys.node.rates import Bucket, RateLimit
 from asys.node.recorder import NOTHING, NoRecorder, Recorder
 from asys.node.sampler import Sampler
-from asys.node.scope import Scope
 from asys.node.session import Session
 from asys.node.tasks import TaskTable
 from asys.protocol.keys import PrivateKey

@@ -25,7 +25,7 @@ from asys.protocol.link import LinkState, NodeLink
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
-    from asys.node.grant import Grant
+    from asys.node.agents.grant import Grant
     from asys.node.recorder import NoRecorder, Recorder
     from asys.node.server import Node
 

@@ -13,7 +13,7 @@ from asys.node.refusal import Refused
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
-    from asys.node.grant import Grant
+    from asys.node.agents.grant import Grant
     from asys.node.platform.base import ProcessHandle, ServiceManager
     from asys.node.session import Session
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from asys.node.audit.append_only import remove, set_append_only
-from asys.node.files import quoted
+from asys.node.disk.files import quoted
 
 _NEW: Final = ".new"
 

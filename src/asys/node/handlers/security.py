@@ -16,12 +16,12 @@ from asys.isa import (
     ListedAgent,
 )
 from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
-from asys.node.directory import key_hash
+from asys.node.agents.directory import key_hash
 from asys.node.dispatch import handles
 
 if TYPE_CHECKING:
-    from asys.node.directory import Holding
-    from asys.node.grant import Charge
+    from asys.node.agents.directory import Holding
+    from asys.node.agents.grant import Charge
     from asys.node.server import Node
     from asys.node.session import Session
 

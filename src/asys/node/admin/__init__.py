@@ -1,0 +1,1 @@
+"""What an admin asks of a running asyd: its sessions, the red button, reading agents again."""

@@ -1,0 +1,138 @@
+"""The node's config directory: its key and the agents that it knows (docs/protocol.md, section 8).
+
+id_curve25519       32 raw bytes, 0600, made at first start
+id_curve25519.pub   32 raw bytes, 0644
+authorized_agents   one agent a line
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from asys.node.agents.book import AgentBook, parse_agents
+from asys.node.disk.files import (
+    ConfigError,
+    is_there,
+    locked,
+    quoted,
+    read_private,
+    require_private,
+    write_atomically,
+)
+from asys.protocol.keys import PrivateKey
+from asys.protocol.limits import KEY_SIZE
+
+MAX_AGENTS_FILE: Final = 16 << 20
+"""Bytes of `authorized_agents` that are read at most: some 100,000 agents."""
+
+
+def default_config_dir() -> Path:
+    """/etc/asyd as root, else asyd in the user's config home. ConfigError when there is none."""
+    if os.geteuid() == 0:
+        return Path("/etc/asyd")
+    home = os.environ.get("XDG_CONFIG_HOME")
+    try:
+        return (Path(home) if home else Path.home() / ".config") / "asyd"
+    except RuntimeError as error:
+        raise ConfigError(
+            f"uid {os.geteuid()} has no home directory; name a directory with --config-dir"
+        ) from error
+
+
+class ConfigDir:
+    """A config directory whose permissions have been checked."""
+
+    def __init__(self, path: Path, *, make: bool = True) -> None:
+        """Makes the directory if it is not there and `make`. ConfigError when it is not to be had,
+        or when others may look into it.
+        """
+        self.path = path
+        try:
+            if make:
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            elif not path.is_dir():
+                raise ConfigError(f"{path} is no directory; name the node's with --config-dir")
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: {error.strerror}; name another directory with --config-dir"
+            ) from error
+        require_private(path, forbidden=0o077, mend="700")
+
+    @property
+    def key_path(self) -> Path:
+        """Where the node's private key is."""
+        return self.path / "id_curve25519"
+
+    @property
+    def public_path(self) -> Path:
+        """Where the node's public key is, for whoever enrols agents."""
+        return self.path / "id_curve25519.pub"
+
+    @property
+    def agents_path(self) -> Path:
+        """Where the agents are listed."""
+        return self.path / "authorized_agents"
+
+    def load_key(self) -> PrivateKey:
+        """The node's key; made at the first start.
+
+        ConfigError for a key file that is damaged or that others can read: it is never replaced.
+        """
+        if not is_there(self.key_path):
+            self._make_key()
+        raw = read_private(self.key_path, forbidden=0o077, mend="600", limit=KEY_SIZE)
+        if len(raw) != KEY_SIZE or not any(raw):
+            fault = (
+                "has nothing but zeros"
+                if len(raw) == KEY_SIZE
+                else f"has {self.key_path.stat().st_size} bytes, not {KEY_SIZE}"
+            )
+            raise ConfigError(
+                f"{self.key_path} {fault}: it is damaged. Restore it from a backup, or move it "
+                "away to get a new key (every agent must then trust it anew)"
+            )
+        key = PrivateKey(raw)
+        self._check_public(key)
+        return key
+
+    def _make_key(self) -> None:
+        try:
+            with locked(self.path):
+                if not is_there(self.key_path):  # another process may just have made it
+                    write_atomically(self.key_path, PrivateKey.generate().raw(), 0o600)
+        except OSError as error:
+            raise ConfigError(f"{self.path}: no key could be made: {error.strerror}") from error
+
+    def _check_public(self, key: PrivateKey) -> None:
+        """The public file is only a copy for people and tools; it must not tell another key."""
+        try:
+            try:
+                shown = self.public_path.read_bytes()
+            except FileNotFoundError:
+                write_atomically(self.public_path, key.public, 0o644)
+                return
+        except OSError as error:
+            raise ConfigError(f"{self.public_path}: {error.strerror}") from error
+        if shown != key.public:
+            raise ConfigError(
+                f"{self.public_path} is not the public key of {self.key_path}; if the private "
+                f"key is the right one, run: rm {quoted(self.public_path)}"
+            )
+
+    def read_agents(self) -> bytes:
+        """The bytes of `authorized_agents`; none when there is no file.
+
+        ConfigError when it cannot be read or others may write to it.
+        """
+        if not is_there(self.agents_path):
+            return b""
+        data = read_private(self.agents_path, forbidden=0o022, mend="600", limit=MAX_AGENTS_FILE)
+        if len(data) > MAX_AGENTS_FILE:
+            raise ConfigError(f"{self.agents_path} is larger than {MAX_AGENTS_FILE} bytes")
+        return data
+
+    def load_agents(self) -> AgentBook:
+        """The agents of the file. ConfigError as read_agents."""
+        return parse_agents(self.read_agents().decode("utf-8", "replace"))
