@@ -20,7 +20,7 @@ import pytest
 from asys.cli import control_commands, daemon_commands
 from asys.cli.daemon import main
 from asys.node.admin.blackout import Blackout
-from asys.node.admin.server import ReloadReport
+from asys.node.admin.verbs import ReloadReport
 from asys.node.daemon import Options
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places
@@ -234,7 +234,7 @@ def test_closing(asyd: Admin, who: str) -> None:
 def test_reload(asyd: Admin) -> None:
     controls = MadeControls(report=ReloadReport(3, ()))
     with answering(controls, asyd.socket):
-        assert asyd("reload") == (0, "3 agents hold now\n", "")
+        assert asyd("reload") == (0, "3 agents may connect now\n", "")
         assert controls.reloads == 1
 
 
@@ -242,7 +242,7 @@ def test_reload_with_bad_lines(asyd: Admin) -> None:
     controls = MadeControls(report=ReloadReport(1, ((2, "no key\x1b"), (9, "twice"))))
     with answering(controls, asyd.socket):
         status, out, err = asyd("reload")
-        assert (status, out) == (1, "1 agents hold now\n")
+        assert (status, out) == (1, "1 agent may connect now\n")
         assert err == (
             "asyd: authorized_agents line 2 grants nothing: no key\\x1b\n"
             "asyd: authorized_agents line 9 grants nothing: twice\n"

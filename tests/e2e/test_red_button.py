@@ -266,7 +266,7 @@ def test_reload_is_in_force_when_it_returns(node: Daemon) -> None:
     with node.connect() as agent, node.connect(CORE_AGENT) as other:
         assert other.alive()
         node.authorize({AGENT: "root caps=core"})
-        assert told(node.config_dir, "reload") == "1 agents hold now\n"
+        assert told(node.config_dir, "reload") == "1 agent may connect now\n"
         assert lit(agent) == CORE
         assert other.final() == []
 
@@ -276,7 +276,7 @@ def test_reload_names_bad_lines(node: Daemon) -> None:
     done = asyd_command(node.config_dir, "reload")
     assert done.returncode == 1
     assert "line 3 grants nothing" in done.stderr
-    assert done.stdout == "2 agents hold now\n"
+    assert done.stdout == "2 agents may connect now\n"
 
 
 def test_reload_of_a_file_that_cannot_be_used_changes_nothing(node: Daemon) -> None:

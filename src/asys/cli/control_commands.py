@@ -113,7 +113,8 @@ def _close(where: Places, who: str) -> int:
 def _reload(where: Places) -> int:
     """Exit status 1 when a line is refused."""
     answer = _ask(where, {"verb": "reload"})
-    print_lines([f"{answer['agents']} agents hold now"])
+    count = answer["agents"]
+    print_lines(["1 agent may connect now" if count == 1 else f"{count} agents may connect now"])
     for number, fault in answer["faults"]:
         print(
             f"asyd: authorized_agents line {number} grants nothing: {clean(fault, 1000)}",
