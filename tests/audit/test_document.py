@@ -8,9 +8,27 @@ from typing import Final
 
 from asys.audit.chain import Chain, CheckpointKeys, public_of
 from asys.audit.entries import Run, SessionOpened
+from asys.audit.parameters import (
+    DIRECTORY,
+    MAX_PAYLOAD,
+    Lost,
+    Parameters,
+    Proof,
+    file_name,
+    heading,
+)
 from asys.audit.records import EntryType, Record, Refusal, digest
 from asys.audit.segments import AUDIT, segment_name
 from asys.audit.verify import OPEN, verify
+from asys.cli.audit_parameters import PATIENCE_NS
+from asys.node.audit.parameters import (
+    FILE_SECONDS,
+    JOURNAL,
+    MAX_FILES,
+    SYNC_SECONDS,
+    ParameterKeeping,
+)
+from asys.node.audit.ring import SLOT
 
 TEXT: Final = Path(__file__).parents[2].joinpath("docs", "audit.md").read_text("utf-8")
 
@@ -76,3 +94,25 @@ def test_the_worked_segment(tmp_path: Path) -> None:
     tmp_path.joinpath(segment_name(AUDIT, 1)).write_bytes(data)
     verdict = verify(tmp_path, key=bytes.fromhex(table[0][1]))
     assert (verdict.code, verdict.anchor) == (OPEN, table[7][1])
+
+
+def test_the_parameter_journal_is_that_of_the_code() -> None:
+    section = " ".join(TEXT.partition("\n## 10 The parameter journal\n")[2].split())
+    one = Parameters(1, b"abcd", 4, 0x20, 0, 0, 7, 5, b"nginx")
+    form = "TIME KEYHASH CLA INS P1 P2 SEQ LENGTH PAYLOAD"
+    assert form in section
+    assert len(one.line().split()) == len(form.split())
+    assert "lost COUNT FIRST LAST" in section
+    assert len(Lost(1, 2, 3).line().split()) == 4
+    assert heading(5) == b"asys-parameters 1 5\n"
+    assert "asys-parameters 1 BEGUN" in section
+    assert f"`{DIRECTORY}/{file_name(1)}`" in section
+    assert f"its first {MAX_PAYLOAD} bytes" in section
+    assert f"of {JOURNAL:,} slots of {SLOT} bytes" in section
+    assert f"up to {ParameterKeeping().file_bytes >> 20} MiB" in section
+    assert f"for {ParameterKeeping().days} days (`--audit-parameters-days N`)" in section
+    assert f"when {MAX_FILES} newer ones are there" in section
+    assert f"up to {PATIENCE_NS // 10**9} s" in section
+    assert SYNC_SECONDS == 1.0
+    assert FILE_SECONDS == 24 * 60 * 60
+    assert [name.strip("`") for name, _ in rows("| `proof` | Meaning |")] == list(Proof)

@@ -9,6 +9,7 @@ import pytest
 
 from asys.audit.records import Refusal, digest
 from asys.isa import TaskStatus
+from asys.node.tasks import MAX_JOINED
 from asys.protocol.keys import PrivateKey
 from support.delegates import addition, key_hash, sealed
 from support.frames import (
@@ -88,10 +89,14 @@ async def test_the_payload_is_that_in_clear(place: Place) -> None:
         (lambda agent: agent.signed(0x20, PID, cla=0x14), WRONG_LENGTH),
         (lambda agent: agent.signed(0x20, PID, seq=0), ALREADY_RECEIVED),
         (lambda agent: agent.signed(0x22, b"no such!"), INVALID_PAYLOAD),
-        (lambda agent: agent.signed(0x21, b"dark"), NO_SUCH_INSTRUCTION),
+        (lambda agent: agent.signed(0x21, b"no isolator"), NOT_SUPPORTED),
+        (lambda agent: agent.signed(0x23, b"dark"), NO_SUCH_INSTRUCTION),
         (lambda agent: agent.signed(0x95, b"no handler"), NO_SUCH_INSTRUCTION),
-        (lambda agent: frame(0x12), NO_SUCH_INSTRUCTION),
-        (lambda agent: frame(0xFF, b"plain"), NO_SUCH_INSTRUCTION),
+        (lambda agent: frame(0x10), NO_SUCH_INSTRUCTION),
+        (lambda agent: frame(0x12), WRONG_LENGTH),
+        (lambda agent: frame(0xFF, b"plain"), DENIED),
+        (lambda agent: agent.signed(0xFF, b"abc"), WRONG_LENGTH),
+        (lambda agent: agent.signed(0xFF, b"no vendor"), DENIED),
         (lambda agent: agent.signed(0x60, bytes(69)), DENIED),
         (lambda agent: sealed(agent, 0x60, b"short"), WRONG_LENGTH),
     ],
@@ -279,6 +284,21 @@ async def test_a_task_leaves_a_record_more_at_its_end(place: Place) -> None:
     assert place.audit.take() == [f"end 22 1 {digest(web).hex()} {TaskStatus.SUCCESS}"]
 
 
+async def test_whoever_joins_a_task_has_an_end_of_its_own(place: Place) -> None:
+    for _ in range(MAX_JOINED + 3):
+        assert (await place.ask(place.agent.restart("web")))[-2:] == OK
+    assert place.services.restarts == 1
+    steps = place.audit.take()
+    assert steps.count("restart") == sum(one.startswith("intent") for one in steps) == 1
+    assert sum(one.startswith("outcome 22") for one in steps) == MAX_JOINED + 3
+    place.services.jobs["web.unit"].result.set_result(TaskStatus.SUCCESS)
+    await place.rig.settle()
+    assert place.audit.take() == [
+        f"end 22 {seq} {digest(b'web').hex()} {TaskStatus.SUCCESS}"
+        for seq in range(1, MAX_JOINED + 2)
+    ]
+
+
 async def test_a_task_leaves_it_though_its_session_has_gone(place: Place) -> None:
     await place.ask(place.agent.restart("web"))
     place.agent.transport.lose()
@@ -356,7 +376,7 @@ async def test_readings_are_only_counted(place: Place) -> None:
     assert place.audit.take() == []
 
 
-@pytest.mark.parametrize("code", [0x04, 0x0F, 0x15, 0x45, 0x9A, 0xC0])
+@pytest.mark.parametrize("code", [0x04, 0x0F, 0x15, 0x45, 0x9A, 0xB0])
 async def test_what_does_not_exist_has_an_outcome_of_its_own_whatever_it_is(
     place: Place, code: int
 ) -> None:

@@ -99,12 +99,12 @@ async def test_a_session_from_its_first_to_its_last_entry(node: Rings) -> None:
 async def test_refusals_and_plain_frames(node: Rings) -> None:
     agent = node.agent
     assert await node.ask(frame(0x14)) == b"\0\0" + OK
-    assert await node.ask(frame(0x21, b"dark")) == b"\x6a\x81"
+    assert await node.ask(frame(0x23, b"dark")) == b"\x6a\x81"
     assert await node.ask(agent.throttle(4712)) == INVALID_PAYLOAD
     assert node.records() == [
         (0x14, 0, 0, digest(b""), 0),
         (0x14, 0, 0, digest(b""), 0x9000),
-        (0x21, 0, 0, digest(b"dark"), 0x6A81),
+        (0x23, 0, 0, digest(b"dark"), 0x6A81),
         (0x20, 4, 1, digest(pid_payload(4712)), 0x6A80),
     ]
 

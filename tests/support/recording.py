@@ -30,8 +30,16 @@ class Recording:
     def __init__(self, daemon: Daemon, directory: Path) -> None:
         self.daemon: Final = daemon
         self.directory: Final = directory
-        [self.keeper] = [one.pid for one in psutil.Process(daemon.pid).children()]
+        [self.keeper] = self.children("keeper.py")
         self._keeper = os.pidfd_open(self.keeper)
+
+    def children(self, program: str) -> list[int]:
+        """The PIDs of children of asyd that run a program of its own."""
+        return [
+            one.pid
+            for one in psutil.Process(self.daemon.pid).children()
+            if any(word.endswith(f"/{program}") for word in one.cmdline())
+        ]
 
     def writer(self, *, other_than: int = 0) -> int:
         """The PID of the writer, once there is one; nothing tells when its process begins."""
@@ -71,12 +79,17 @@ def recording(
 
 
 @contextmanager
-def mortal(config_dir: Path, audit: Path, *options: str) -> Iterator[Recording]:
+def mortal(config_dir: Path, audit: Path, *options: str, prelude: str = "") -> Iterator[Recording]:
     """One that may be killed, or logs errors; killed at the end of the block.
 
-    Nobody waits for what it has left to write, or makes that removable.
+    Nobody waits for what it has left to write, or makes that removable. `prelude` is Python that
+    runs in its process before it.
     """
-    words = argv(config_dir, "--audit-dir", str(audit), "--handshake-rate", "0", *options)
+    words = argv(
+        config_dir,
+        *("--audit-dir", str(audit), "--handshake-rate", "0", *options),
+        prelude=prelude,
+    )
     daemon = Daemon(config_dir, words, read_log=True)
     try:
         daemon.await_ready()

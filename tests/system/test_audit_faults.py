@@ -350,33 +350,6 @@ async def test_what_is_said_to_be_on_the_disk_outlasts_a_loss_of_power(disk: Loo
     assert OPEN in codes
 
 
-# -- death
-
-
-def test_two_hundred_deaths_of_asyd_and_its_writer_lose_nothing(disk: LoopDisk) -> None:
-    directory = disk.path / "audit"
-    deaths = written = 0
-    while deaths < 200:
-        with produces(directory, written) as producer:
-            least = written
-            killed = set()
-            for number in range(7):
-                least = producer.read(1 + (deaths + number) % 9)
-                while producer.writer in killed or not producer.writer:
-                    least = producer.read(1)
-                os.kill(producer.writer, signal.SIGKILL)
-                killed.add(producer.writer)
-                deaths += 1
-            producer.kill()
-            deaths += 1
-            ended(producer.keeper)
-        found = sequence(directory)
-        assert found == list(range(1, len(found) + 1))
-        assert len(found) >= least
-        assert verify(directory).code == WHOLE
-        written = len(found)
-
-
 class Producer:
     """An asyd without agents, that records all the time."""
 

@@ -49,6 +49,10 @@ class Watch:
         if self._fd >= 0:
             os.close(self._fd)
 
+    def fileno(self) -> int:
+        """What becomes readable when calling it would not wait; -1 where nothing tells that."""
+        return self._fd
+
     def __call__(self) -> bool:
         """Waits. OSError."""
         if self._fd < 0:

@@ -1,4 +1,4 @@
-"""`asys audit verify|anchor|show|stats|export`: looks at an audit where it lies, without a node."""
+"""`asys audit`: looks at an audit where it lies, without a node; collects those of others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from asys.cli import audit_collect
 from asys.cli.audit_arguments import add_all, add_choice, anchor, checked, count, hostname
 from asys.cli.failures import LocalFault, complain
 from asys.cli.screen import Screen, need_tables, print_json
 from asys.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from asys.audit.choose import Choice
     from asys.audit.reading import Item
     from asys.audit.verify import Verdict
+    from asys.cli.audit_parameters import Beside
     from asys.cli.audit_views import Lines
 
 EXIT_STATUS: Final = """\
@@ -47,7 +50,7 @@ FOLLOW_LINES: Final = 10
 
 def add_audit(subparsers: Any) -> None:
     """Adds the command `audit` to the subparsers of `asys`; `execute` does what it says."""
-    about = "verify, read, count and export what agents did on a node"
+    about = "verify, read, count, export and collect what agents did on nodes"
     audit = subparsers.add_parser("audit", help=about, description=about)
     actions = audit.add_subparsers(dest="action", metavar="ACTION", required=True)
 
@@ -88,9 +91,15 @@ def add_audit(subparsers: Any) -> None:
         "segment",
     )
     show.add_argument("--csv", action="store_true", help="CSV on stdout")
+    show.add_argument(
+        "--parameters",
+        action="store_true",
+        help="also what instructions said, where asyd has kept it (--audit-parameters)",
+    )
     add_all(show)
     add_choice(action("stats", "draw actions over time, agent by agent", _READING))
     _add_export(action("export", "write what agents did for other programs", _READING))
+    audit_collect.add_collect(actions)
 
 
 def _add_export(export: argparse.ArgumentParser) -> None:
@@ -185,9 +194,13 @@ def _show(arguments: argparse.Namespace) -> int:
 
     if arguments.csv and arguments.json:
         raise ArgumentError("--csv and --json exclude each other")
-    lines: Lines = CsvLines() if arguments.csv else JsonLines() if arguments.json else TextLines()
+    lines: Lines = TextLines()
+    if arguments.csv:
+        lines = CsvLines(parameters=arguments.parameters)
+    elif arguments.json:
+        lines = JsonLines()
     if not arguments.follow:
-        wanted = _wanted(arguments, _items(arguments))
+        wanted = _beside(arguments, _items(arguments))
         if arguments.lines is not None:
             wanted = iter(deque(wanted, maxlen=arguments.lines))
         status = _print(lines, wanted)
@@ -198,7 +211,7 @@ def _show(arguments: argparse.Namespace) -> int:
     with _files():
         watch = Watch(arguments.directory)  # before the first look, so that nothing is missed
     with watch:
-        held: deque[Item] = deque(maxlen=arguments.lines or FOLLOW_LINES)
+        held: deque[Beside] = deque(maxlen=arguments.lines or FOLLOW_LINES)
         status = 0
         waited = False
 
@@ -211,7 +224,7 @@ def _show(arguments: argparse.Namespace) -> int:
             with _files():
                 return watch()
 
-        for item in _wanted(arguments, _items(arguments, wait)):
+        for item in _beside(arguments, _items(arguments, wait)):
             if waited:
                 status = max(status, _print(lines, [item]))
             else:
@@ -219,7 +232,7 @@ def _show(arguments: argparse.Namespace) -> int:
         return status
 
 
-def _print(lines: Lines, items: Iterable[Item]) -> int:
+def _print(lines: Lines, items: Iterable[Beside]) -> int:
     """Prints items; exit status 1 when one of them is damage."""
     from asys.audit.reading import Damage
 
@@ -250,18 +263,49 @@ def _items(arguments: argparse.Namespace, wait: Callable[[], bool] | None = None
         yield item
 
 
-def _wanted(arguments: argparse.Namespace, items: Iterator[Item]) -> Iterator[Item]:
-    from asys.audit.choose import Choice
-    from asys.audit.entries import Gap
-    from asys.audit.reading import Action, Notice
+def _beside(arguments: argparse.Namespace, items: Iterator[Item]) -> Iterator[Beside]:
+    """What is wanted, with the parameters where these are wanted too."""
+    wanted = _wanted(arguments, items)
+    if not arguments.parameters:
+        yield from wanted
+        return
+    from asys.audit.parameters import JournalReader
+    from asys.cli.audit_parameters import beside
 
-    choice = Choice(
+    if arguments.reads:
+        raise ArgumentError("--parameters and --reads exclude each other: readings have none")
+    journal = JournalReader(arguments.directory)
+    if not arguments.follow and not journal.exists:
+        raise ArgumentError(
+            f"{arguments.directory}: there is no parameter journal; asyd keeps one with "
+            "--audit-parameters on"
+        )
+    source = beside(wanted, journal, _choice(arguments), follow=arguments.follow)
+    while True:
+        with _files():
+            item = next(source, None)
+        if item is None:
+            return
+        yield item
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    from asys.audit.choose import Choice
+
+    return Choice(
         arguments.agent,
         arguments.instruction,
         arguments.status or "",
         arguments.since,
         arguments.until,
     )
+
+
+def _wanted(arguments: argparse.Namespace, items: Iterator[Item]) -> Iterator[Item]:
+    from asys.audit.entries import Gap
+    from asys.audit.reading import Action, Notice
+
+    choice = _choice(arguments)
     for item in items:
         if isinstance(item, Action):
             if choice.takes(item):
@@ -310,6 +354,8 @@ _ACTIONS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "show": _show,
     "stats": _stats,
     "export": _export,
+    "collect": audit_collect.collect,
+    "admit": audit_collect.admit,
 }
 
 

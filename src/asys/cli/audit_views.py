@@ -11,9 +11,11 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 
 from asys.audit.entries import Gap, Refused, SessionClosed, SessionOpened
-from asys.audit.reading import Action, Item, Notice, State
+from asys.audit.parameters import Lost
+from asys.audit.reading import Action, Notice, State
 from asys.audit.records import Refusal
 from asys.audit.verify import Verdict
+from asys.cli.audit_parameters import Beside, Told, lost_data, parameters_data, parameters_text
 from asys.cli.values import as_data
 from asys.isa import REGISTRY, TaskStatus
 from asys.protocol.codec import BadValue, WrongSize
@@ -121,6 +123,14 @@ def notice(item: Notice) -> str:
     return "the writer ended cleanly"
 
 
+def lost(item: Lost) -> str:
+    """A gap of the parameter journal in words."""
+    return (
+        f"GAP in the parameter journal: {item.entries} entries were lost between "
+        f"{moment(item.first_ns)} and {moment(item.last_ns)}"
+    )
+
+
 def refusal(reason: int) -> str:
     """Why a handshake was refused."""
     try:
@@ -202,7 +212,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
 class Lines(Protocol):
     """A form in which items are printed, one by one."""
 
-    def item(self, item: Item) -> None:
+    def item(self, item: Beside) -> None:
         """Prints an action or a notice."""
         ...
 
@@ -219,19 +229,26 @@ def _flush() -> None:
 class TextLines:
     """A line for people; it needs nothing beside Python."""
 
-    def item(self, item: Item) -> None:
+    def item(self, item: Beside) -> None:
         """Time, agent, instruction, outcome, target."""
         if isinstance(item, Action):
-            times = f" x {item.times}" if item.times > 1 else ""
-            about = plain(target(item))
-            line = (
-                f"{moment(item.time_ns)}  {plain(item.agent):<12}  {item.instruction + times:<14}  "
-                f"{outcome(item)}{'  ' if about else ''}{about}"
-            )
-            print(line.rstrip())
+            self._action(item, target(item))
+        elif isinstance(item, Told):
+            self._action(item.action, parameters_text(item.found))
+        elif isinstance(item, Lost):
+            print(f"{moment(item.last_ns)}  {'-':<12}  {lost(item)}")
         elif isinstance(item, Notice):
             label = item.who.label if item.who is not None else "-"
             print(f"{moment(item.time_ns)}  {plain(label):<12}  {notice(item)}")
+
+    def _action(self, action: Action, about: str) -> None:
+        times = f" x {action.times}" if action.times > 1 else ""
+        about = plain(about)
+        line = (
+            f"{moment(action.time_ns)}  {plain(action.agent):<12}  "
+            f"{action.instruction + times:<14}  {outcome(action)}{'  ' if about else ''}{about}"
+        )
+        print(line.rstrip())
 
     def flush(self) -> None:
         _flush()
@@ -240,10 +257,15 @@ class TextLines:
 class JsonLines:
     """An object a line."""
 
-    def item(self, item: Item) -> None:
+    def item(self, item: Beside) -> None:
         """Prints one object."""
         if isinstance(item, Action):
             print(json.dumps(action_data(item)))
+        elif isinstance(item, Told):
+            data = action_data(item.action) | {"parameters": parameters_data(item.found)}
+            print(json.dumps(data))
+        elif isinstance(item, Lost):
+            print(json.dumps(lost_data(item) | {"time": moment(item.last_ns)}))
         elif isinstance(item, Notice):
             print(json.dumps(notice_data(item)))
 
@@ -273,32 +295,48 @@ CSV_COLUMNS: Final = (
     "note",
 )
 
+PARAMETER_COLUMNS: Final = ("parameters", "proof")
+"""Beside them, where the parameter journal is asked too."""
+
 
 class CsvLines:
     """CSV with a heading; what a spreadsheet would take for a formula is quoted with '."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, parameters: bool = False) -> None:
+        """`parameters`: with the columns for them."""
+        self._columns = CSV_COLUMNS + (PARAMETER_COLUMNS if parameters else ())
         self._headed = False
 
-    def item(self, item: Item) -> None:
+    def item(self, item: Beside) -> None:
         """Prints one row."""
         if isinstance(item, Action):
-            data = action_data(item) | {"target": target(item) if item.payload is not None else ""}
+            data = self._action(item)
+        elif isinstance(item, Told):
+            data = self._action(item.action) | {"proof": item.found.proof.value}
+            if item.found.parameters is not None:
+                data["parameters"] = parameters_text(item.found)
+        elif isinstance(item, Lost):
+            data = lost_data(item) | {"time": moment(item.last_ns), "note": lost(item)}
         elif isinstance(item, Notice):
             data = notice_data(item) | {"note": notice(item)}
         else:
             return
         self._head()
-        self._row([_cell(data.get(name)) for name in CSV_COLUMNS])
+        self._row([_cell(data.get(name)) for name in self._columns])
 
     def flush(self) -> None:
         self._head()
         _flush()
 
+    @staticmethod
+    def _action(action: Action) -> dict[str, Any]:
+        about = target(action) if action.payload is not None else ""
+        return action_data(action) | {"target": about}
+
     def _head(self) -> None:
         if not self._headed:
             self._headed = True
-            self._row(list(CSV_COLUMNS))
+            self._row(list(self._columns))
 
     def _row(self, cells: list[str]) -> None:
         line = io.StringIO()

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Final
 
 from asys.isa import TASK_QUERY, Group
 from asys.node.audit.log import NoAudit, digest_of
+from asys.node.audit.shadow.strict import Unacknowledged
 from asys.node.refusal import Refused
 from asys.protocol.apdu import CLA_SEC, Frame
 from asys.protocol.limits import SEQ_SIZE
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
+    from asys.node.audit.journaled_log import JournaledLog
     from asys.node.audit.log import Audit
+    from asys.node.audit.shadow.strict import Strict
 
 READS: Final = tuple(code >> 4 == Group.CORE or code == TASK_QUERY.code for code in range(256))
 """For each code, whether it is only counted."""
@@ -39,23 +42,41 @@ class Recorder:
         "_frame",
         "_held",
         "_intended",
+        "_last",
         "_needed",
         "_number",
         "_payload",
         "_read",
+        "_resumed",
         "_seq",
+        "_strict",
         "_sw",
+        "_whole",
     )
 
     def __init__(
-        self, audit: Audit, key: bytes, label: str, line: int, peer: str, *, needed: bool = True
+        self,
+        audit: Audit,
+        key: bytes,
+        label: str,
+        line: int,
+        peer: str,
+        *,
+        needed: bool = True,
+        strict: Strict | None = None,
     ) -> None:
-        """`needed`: what can leave no record does not run."""
+        """`needed`: what can leave no record does not run. `strict`: nor does some of the rest,
+        while no collector has its record.
+        """
         self._audit = audit
         self._needed = needed
+        self._strict = strict
+        self._resumed: Frame | None = None
         self._number = audit.open_session(key, label, line, peer)
         self._held = self._ended = False
         self._frame: Frame | None = None
+        self._last: Frame | None = None
+        self._whole: Frame
         self._intended = False
         self._seq = 0
         self._payload = b""
@@ -83,26 +104,44 @@ class Recorder:
     def begin(self, frame: Frame) -> None:
         """An instruction is about to be checked that is more than reading; its payload is clear."""
         self._frame = frame
-        self._intended = False
+        self._intended = frame is self._resumed
         self._seq, self._payload = _parts(frame)
 
     def intend(self, *, whole: bool = False) -> None:
         """Every check has passed. Refused where a deed would leave no record.
 
+        Unacknowledged: it is on record, and has to wait until a collector has that. Nothing has
+        been done yet, and nothing may be now. When the same frame comes again this only returns.
         `whole`: the payload itself is kept, not only its digest.
         """
         frame = self._frame
-        if frame is None:
+        if frame is None or self._intended:
             return
         audit = self._audit
+        strict = self._strict
+        waits = strict is not None and strict.demands(frame.ins)
         room = not whole or audit.payload(self._number, self._seq, frame.ins, self._payload)
         if room and audit.intent(self._number, frame.cla, frame.ins, self._seq, self._payload):
             self._intended = True
-        elif self._needed and frame.ins >= STANDARD:
+            if strict is not None and waits:
+                raise Unacknowledged(strict, self, frame)
+        elif waits or (self._needed and frame.ins >= STANDARD):
             raise Refused(SW.BLOCKED, "the audit has no room")
+
+    def resume(self, frame: Frame) -> None:
+        """The intent of a frame is acknowledged; it is checked once more, then it may run."""
+        self._resumed = frame
+
+    def joined(self, last: Frame, whole: Frame) -> None:
+        """The answer to `last` will be that to `whole`, whose fragments have all come with it."""
+        self._last = last
+        self._whole = whole
 
     def answered(self, frame: Frame, answer: bytes) -> None:
         """The answer to a frame, whatever it is. `flush` follows, when there are no more."""
+        if frame is self._last:
+            frame = self._whole
+            self._last = None
         ins = frame.ins
         if answer is not DARK and READS[ins]:
             sw = answer[-2:]
@@ -141,6 +180,36 @@ class Recorder:
         return TaskRecord(self._audit, self._number, ins, self._seq, digest_of(self._payload))
 
 
+class JournalingRecorder(Recorder):
+    """A Recorder whose audit also keeps the parameters of what has a record of its own."""
+
+    __slots__ = ("_log",)
+
+    def __init__(
+        self,
+        log: JournaledLog,
+        key: bytes,
+        label: str,
+        line: int,
+        peer: str,
+        *,
+        needed: bool = True,
+        strict: Strict | None = None,
+    ) -> None:
+        super().__init__(log, key, label, line, peer, needed=needed, strict=strict)
+        self._log = log
+
+    def intend(self, *, whole: bool = False) -> None:
+        """As Recorder.intend."""
+        self._log.frame = self._frame
+        super().intend(whole=whole)
+
+    def answered(self, frame: Frame, answer: bytes) -> None:
+        """As Recorder.answered."""
+        self._log.frame = self._whole if frame is self._last else frame
+        super().answered(frame, answer)
+
+
 class NoRecorder:
     """In place of a Recorder where nothing is on record."""
 
@@ -157,6 +226,9 @@ class NoRecorder:
 
     def begin(self, frame: Frame) -> None:
         """As Recorder.begin."""
+
+    def joined(self, last: Frame, whole: Frame) -> None:
+        """As Recorder.joined."""
 
     def intend(self, *, whole: bool = False) -> None:
         """As Recorder.intend."""

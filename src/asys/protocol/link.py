@@ -165,14 +165,18 @@ class Gate(Protocol):
 class NodeLink(_Link):
     """The node's end. `agent_key` and `ephemeral`, the agent's, are set once it has proven them."""
 
-    __slots__ = ("_gate", "_static", "agent_key", "ephemeral", "verifier")
+    __slots__ = ("_gate", "_prologue", "_static", "agent_key", "ephemeral", "verifier")
 
     verifier: Verifier
 
-    def __init__(self, static: PrivateKey, gate: Gate | None = None) -> None:
+    def __init__(
+        self, static: PrivateKey, gate: Gate | None = None, *, prologue: bytes = b""
+    ) -> None:
+        """The handshake fails with a peer whose `prologue` is another one."""
         super().__init__()
         self._static = static
         self._gate = gate
+        self._prologue = prologue
         self.agent_key = b""
         self.ephemeral = b""
 
@@ -207,7 +211,7 @@ class NodeLink(_Link):
         gate, self._gate = self._gate, None
         if gate is not None:
             _let(gate.knocked(ephemeral))
-        responder = Responder(self._static)
+        responder = Responder(self._static, prologue=self._prologue)
         self.agent_key = responder.read_message_1(message_1)
         self.ephemeral = ephemeral
         message_2, keys = responder.write_message_2()
@@ -224,16 +228,34 @@ def _let(refusal: str) -> None:
 class AgentLink(_Link):
     """The agent's end: KEY_SHOWN stops it until the caller has decided to trust `node_key`."""
 
-    __slots__ = ("_ephemeral", "_initiator", "_static", "node_key", "node_version", "signer")
+    __slots__ = (
+        "_ephemeral",
+        "_initiator",
+        "_prologue",
+        "_static",
+        "node_key",
+        "node_version",
+        "signer",
+    )
 
     signer: Signer
     _initiator: Initiator
 
-    def __init__(self, static: PrivateKey, *, ephemeral: PrivateKey | None = None) -> None:
-        """`ephemeral` is for test vectors only."""
+    def __init__(
+        self,
+        static: PrivateKey,
+        *,
+        ephemeral: PrivateKey | None = None,
+        prologue: bytes = b"",
+    ) -> None:
+        """The handshake fails with a peer whose `prologue` is another one.
+
+        `ephemeral` is for test vectors only.
+        """
         super().__init__()
         self._static = static
         self._ephemeral = ephemeral
+        self._prologue = prologue
         self._outgoing = MAGIC
         self.node_key = b""
         self.node_version = 0
@@ -245,7 +267,9 @@ class AgentLink(_Link):
         """
         if self.state is not LinkState.KEY_SHOWN:
             raise ProtocolError("the node has not shown its key, or the handshake has begun")
-        self._initiator = Initiator(self._static, self.node_key, ephemeral=self._ephemeral)
+        self._initiator = Initiator(
+            self._static, self.node_key, ephemeral=self._ephemeral, prologue=self._prologue
+        )
         try:
             self._outgoing += self._initiator.write_message_1()
         except HandshakeError:

@@ -1,7 +1,9 @@
 """The handshake: Noise_IK_25519_ChaChaPoly_BLAKE2b, both roles (docs/protocol.md, section 1).
 
 One pattern and one suite, so there is no negotiation and nothing to get wrong at run time. The
-initiator is the agent, the responder the node; payloads are empty, the prologue is empty.
+initiator is the agent, the responder the node; payloads are empty. The prologue is empty too; what
+is no session of an agent, such as an audit's way to its collector, has one of its own, so that
+neither can be passed on as the other.
 """
 
 from __future__ import annotations

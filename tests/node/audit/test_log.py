@@ -469,3 +469,17 @@ def test_the_way_of_a_record_knows_no_lock_and_no_file(module: ModuleType) -> No
         for name in node.names
     }
     assert not imported & {"threading", "socket", "asyncio", "time", "pathlib", "subprocess"}
+
+
+def test_the_writer_is_woken_beside_instructions_and_only_for_what_waits(rig: Rig) -> None:
+    woken: list[float] = []
+    rig.log.hurry = lambda: woken.append(rig.clock.now())
+    number = rig.open()
+    assert rig.log.intent(number, 0x84, 0x20, 1, b"")
+    rig.log.outcome(number, 0x84, 0x20, 1, b"", 0x9000, intended=True)
+    assert not woken
+    rig.clock.advance(0.06)
+    assert len(woken) == 1
+    rig.write_all()
+    rig.clock.advance(10.0)
+    assert len(woken) == 1

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,10 +20,18 @@ from asys.audit.verify import WHOLE, verify
 from asys.node.audit import supervisor as supervisor_module
 from asys.node.audit.append_only import CAP_LINUX_IMMUTABLE, is_append_only
 from asys.node.audit.log import DEGRADED
+from asys.node.audit.parameters import ParameterKeeping
 from asys.node.audit.ring import DOING
 from asys.node.audit.stream import Keeping
 from asys.node.audit.supervisor import Supervisor
-from asys.node.audit.writer import WriterOptions
+from asys.node.audit.writer import (
+    IDLE_SECONDS,
+    LONGER_SECONDS,
+    PACE_SECONDS,
+    QUIET_SECONDS,
+    Writer,
+    WriterOptions,
+)
 from asys.node.clock import LoopClock
 from support.audit import (
     ENVIRONMENT,
@@ -35,6 +44,7 @@ from support.audit import (
     everything_written,
     make_removable,
     sequence,
+    small_rings,
     until,
 )
 
@@ -311,6 +321,7 @@ def test_the_keeper_reads_on_its_command_line_what_asyd_wrote() -> None:
     for written in (
         WriterOptions(Path("/a b/c")),
         WriterOptions(Path("/a"), append_only=False, keeping=Keeping(segment_bytes=77, days=0)),
+        WriterOptions(Path("/a"), parameters=ParameterKeeping(file_bytes=5, days=9)),
     ):
         assert WriterOptions.of_words(written.words()) == written
 
@@ -340,3 +351,16 @@ async def test_a_file_system_without_append_only_files_is_said_once_and_used(
                 await until(lambda: everything_written(audit))
     assert sequence(directory) == list(range(1, 301))
     assert caplog.text.count("cannot be made append-only") == 1
+
+
+def test_a_writer_without_work_looks_less_and_less_often(tmp_path: Path) -> None:
+    doing, reading = small_rings()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        writer = Writer(options(tmp_path), doing, reading, theirs)
+        assert writer._pause(busy=True) == PACE_SECONDS
+        assert writer._pause(busy=False) == IDLE_SECONDS
+        writer._busy_at -= QUIET_SECONDS
+        assert writer._pause(busy=False) == LONGER_SECONDS
+    doing.close()
+    reading.close()

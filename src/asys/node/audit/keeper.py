@@ -1,9 +1,11 @@
 """Starts the writer, and starts it again when it dies. It does nothing else, so nothing ends it.
 
-keeper.py DOING READING CONTROL DIRECTORY APPEND_ONLY SEGMENT_BYTES DAYS
+keeper.py DOING READING JOURNAL CONTROL DIRECTORY APPEND_ONLY SEGMENT_BYTES DAYS
+    PARAMETER_BYTES PARAMETER_DAYS
 
-The first three are descriptors. It keeps the right to CAP_LINUX_IMMUTABLE, which asyd gives up, for
-the writers to come. It starts as a file and finds this very version of `asys`.
+The first four are descriptors; JOURNAL is -1 where there is none. It keeps the right to
+CAP_LINUX_IMMUTABLE, which asyd gives up, for the writers to come. It starts as a file and finds
+this very version of `asys`.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ def main(arguments: list[str]) -> int:
 
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    doing, reading, control = map(int, arguments[:3])
-    options = WriterOptions.of_words(arguments[3:])
+    doing, reading, journal, control = map(int, arguments[:4])
+    options = WriterOptions.of_words(arguments[4:])
     rings = Ring(doing), Ring(reading)
     os.chdir("/")
     pause, failures = FIRST_PAUSE, 0
@@ -43,7 +45,7 @@ def main(arguments: list[str]) -> int:
         if not pid:
             status = 1
             try:
-                work(options, doing, reading, control)
+                work(options, doing, reading, control, journal)
                 status = 0
             finally:
                 os._exit(status)

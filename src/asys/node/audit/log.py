@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final, Protocol
 
@@ -141,8 +142,12 @@ class AuditLog:
     def __init__(self, clock: Clock, doing: Ring, reading: Ring) -> None:
         self.doing: Final = doing
         self.reading: Final = reading
+        self.shadowed = False
+        """A record is safe only when the collector has it too."""
         self.fault = False
         """The writer cannot be started."""
+        self.hurry: Callable[[], object] | None = None
+        """Wakes a writer that has had nothing to do; not called while an instruction runs."""
         self._clock = clock
         self._time_ns = clock.time_ns
         self._reads = Coalesced(reading)
@@ -317,7 +322,7 @@ class AuditLog:
         """As Audit.flags."""
         if self._late or self.doing.flags or self.reading.flags or self.fault:
             return DEGRADED
-        return 0
+        return DEGRADED if self.shadowed and not self.doing.followed else 0
 
     def _wake(self) -> None:
         """Looks again in a moment; while everything is on the disk nobody looks."""
@@ -335,6 +340,8 @@ class AuditLog:
             self._put_gap()
         self._reads.due(self._time_ns())
         self._look(self._clock.now())
+        if self._marks and self.hurry is not None:
+            self.hurry()
         if self._late or self._marks or self._lost or self._closing or self._reads.waits:
             self._wake()
         elif not self._reads.empty:
@@ -345,10 +352,14 @@ class AuditLog:
     def _look(self, now: float) -> None:
         """Marks how far the rings are filled, and finds the oldest mark that is not on the disk.
 
-        What was there at a mark is older than it, by one tick at most.
+        What was there at a mark is older than it, by one tick at most. Where there is a collector,
+        what that has not acknowledged counts as if it were not on the disk.
         """
         heads = self.doing.head, self.reading.head
-        tails = self.doing.tail, self.reading.tail
+        if self.shadowed:
+            tails = self.doing.acknowledged, self.reading.acknowledged
+        else:
+            tails = self.doing.tail, self.reading.tail
         lost = bool(self._lost) or self._reads.lost
         marks = self._marks
         while marks and marks[0][1] <= tails[0] and marks[0][2] <= tails[1]:

@@ -53,6 +53,8 @@ _AT_FLAGS: Final = 33
 _AT_PID: Final = 34
 _AT_SYNCED: Final = 35
 _AT_WHICH: Final = 36
+_AT_ACKNOWLEDGED: Final = 48
+_AT_FOLLOWED: Final = 49
 
 ERROR: Final = 1
 """Flag of the writer: the disk does not take what it should."""
@@ -266,3 +268,40 @@ class Ring:
     def synced(self, time_ns: int) -> None:
         """Says when something reached the disk last."""
         self._words[_AT_SYNCED] = time_ns
+
+    # -- the shipper's side (asys.node.audit.shadow); asyd sets `followed` when that has died
+
+    @property
+    def acknowledged(self) -> int:
+        """Slots whose messages are on the collector's disk as well."""
+        return self._words[_AT_ACKNOWLEDGED]
+
+    @acknowledged.setter
+    def acknowledged(self, slots: int) -> None:
+        self._words[_AT_ACKNOWLEDGED] = slots
+
+    @property
+    def followed(self) -> bool:
+        """Whether a collector is connected, and has had everything since it is."""
+        return bool(self._words[_AT_FOLLOWED])
+
+    @followed.setter
+    def followed(self, followed: bool) -> None:
+        self._words[_AT_FOLLOWED] = followed
+
+    @property
+    def observed(self) -> Position | None:
+        """As `position`, for a process that is not the writer: one whole position."""
+        words = self._words
+        while True:
+            which = words[_AT_WHICH]
+            if not which:
+                return None
+            settle()
+            at = _POSITIONS[which - 1]
+            first = self._map[at : at + _POSITION.size]
+            # Who writes there has turned to the other one before, and turns back when all is there.
+            if words[_AT_WHICH] != which or self._map[at : at + _POSITION.size] != first:
+                continue
+            if words[_AT_WHICH] == which:
+                return Position._make(_POSITION.unpack(first))

@@ -11,8 +11,11 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from asys.node.audit.journaled_log import JournaledLog
 from asys.node.audit.log import AuditLog
+from asys.node.audit.parameters import JOURNAL
 from asys.node.audit.ring import DOING, READING, Ring
+from asys.node.audit.shadow.host import Shadow, ShadowHost
 from asys.node.audit.writer import WORKS, WriterOptions
 from asys.node.clock import Clock, Handle
 
@@ -42,13 +45,28 @@ class Supervisor:
         *,
         doing: int = DOING,
         reading: int = READING,
+        parameters: bool = False,
+        journal: int = JOURNAL,
+        shadow: Shadow | None = None,
     ) -> None:
-        """Takes the memory. OSError: there is none. `doing` and `reading` are slots."""
+        """Takes the memory. OSError: there is none. `doing`, `reading` and `journal` are slots.
+
+        `parameters`: what instructions said is kept too. `shadow`: a collector follows.
+        """
         self._options = options
         self._clock = clock
         self._doing = Ring.create("asyd-audit", doing)
         self._reading = Ring.create("asyd-audit-reads", reading)
-        self.log: Final = AuditLog(clock, self._doing, self._reading)
+        self._journal = Ring.create("asyd-audit-parameters", journal) if parameters else None
+        self.log: Final = (
+            AuditLog(clock, self._doing, self._reading)
+            if self._journal is None
+            else JournaledLog(clock, self._doing, self._reading, self._journal)
+        )
+        self.shadow: Final = (
+            ShadowHost(shadow, options.directory, self.log, clock, self._hurry) if shadow else None
+        )
+        self.log.hurry = self._hurry
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._heard = b""
@@ -62,7 +80,8 @@ class Supervisor:
     def pids(self) -> tuple[int, ...]:
         """The processes of the writer: nobody may touch them, whatever was granted."""
         kept = self._process.pid if self._process is not None else 0
-        return tuple(pid for pid in (kept, self._doing.writer) if pid)
+        shippers = self.shadow.pids if self.shadow is not None else ()
+        return tuple(pid for pid in (kept, self._doing.writer, *shippers) if pid)
 
     def start(self) -> None:
         """Starts the writer; what goes wrong raises AUDIT_DEGRADED and is tried again."""
@@ -74,13 +93,14 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
-            passed = (self._doing.fd, self._reading.fd, theirs.fileno())
+            journal = self._journal.fd if self._journal is not None else -1
+            passed = (self._doing.fd, self._reading.fd, journal, theirs.fileno())
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
                 [sys.executable, "-I", KEEPER, *map(str, passed), *self._options.words()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=passed,
+                pass_fds=[fd for fd in passed if fd >= 0],
                 cwd="/",
                 start_new_session=True,
             )
@@ -105,6 +125,8 @@ class Supervisor:
             return
         self._closed = True
         self.log.close()
+        if self.shadow is not None:
+            self.shadow.end()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -122,8 +144,18 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 self._process.returncode = 0  # PID 1 will ask how it ended
             self._process = None
+        if self.shadow is not None:
+            await self.shadow.close(patience)
         self._doing.close()
         self._reading.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    def _hurry(self) -> None:
+        """What is in the rings is written at once: whatever is said to the writer wakes it."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(b"!", socket.MSG_DONTWAIT)
 
     def _hear(self) -> None:
         """Lines for the log; the end of them is the end of the writer."""

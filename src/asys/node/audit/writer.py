@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from asys.audit.segments import AUDIT, READS
+from asys.node.audit.parameters import Journal, ParameterKeeping
 from asys.node.audit.place import Place, Vanished
 from asys.node.audit.ring import ERROR, Ring
 from asys.node.audit.stream import Keeping, Stream
@@ -24,7 +25,13 @@ PACE_SECONDS: Final = 0.02
 """So much is collected before the next batch is written, unless there is a full one already."""
 
 IDLE_SECONDS: Final = 0.05
-"""How often it looks for work where there was none."""
+"""How often it looks for work where there was none a moment ago."""
+
+QUIET_SECONDS: Final = 1.0
+LONGER_SECONDS: Final = 0.15
+"""After so long without work it looks less often: asyd tells when there is some. An error, such as
+a directory that is gone, still shows within 200 ms.
+"""
 
 RETRY_SECONDS: Final = 0.1
 """How often it tries again after an error."""
@@ -50,26 +57,34 @@ class WriterOptions:
     directory: Path
     append_only: bool = True
     keeping: Keeping = field(default_factory=Keeping)
+    parameters: ParameterKeeping = field(default_factory=ParameterKeeping)
 
     def words(self) -> list[str]:
         """As the command line of the keeper has them."""
         keeping = self.keeping
         numbers = [int(self.append_only), keeping.segment_bytes, keeping.days]
+        numbers += [self.parameters.file_bytes, self.parameters.days]
         return [str(self.directory), *map(str, numbers)]
 
     @classmethod
     def of_words(cls, words: list[str]) -> WriterOptions:
         """From the command line. ValueError."""
-        directory, append_only, segment_bytes, days = words
+        directory, append_only, segment_bytes, days, *parameters = words
         keeping = Keeping(int(segment_bytes), int(days))
-        return cls(Path(directory), bool(int(append_only)), keeping)
+        kept = ParameterKeeping(*map(int, parameters))
+        return cls(Path(directory), bool(int(append_only)), keeping, kept)
 
 
 class Writer:
     """Both chains, from both rings, to one directory."""
 
     def __init__(
-        self, options: WriterOptions, doing: Ring, reading: Ring, control: socket.socket
+        self,
+        options: WriterOptions,
+        doing: Ring,
+        reading: Ring,
+        control: socket.socket,
+        journal: Ring | None = None,
     ) -> None:
         """`control` comes to its end when asyd does; lines for asyd's log go the other way."""
         self._control = control
@@ -79,12 +94,14 @@ class Writer:
             Stream(self._place, kind, ring, options.keeping, self.say)
             for kind, ring in ((AUDIT, doing), (READS, reading))
         )
+        self._journal = Journal(self._place, journal, options.parameters, self.say)
         self._taken = False
         self._attached = False
         self._gone = False
         self._error_at = -SHOWN_SECONDS
         self._error_words = ""
         self._expire_at = 0.0
+        self._busy_at = 0.0
 
     def say(self, words: str) -> None:
         """A line for asyd's log; dropped where asyd does not read it. It never waits."""
@@ -98,6 +115,7 @@ class Writer:
         """Returns when asyd has ended and everything is on the disk."""
         for ring in self._rings:
             ring.take()
+        self._journal.take()
         if any(ring.flags for ring in self._rings):
             self._error_at = time.monotonic()  # of the writer before this one
         while True:
@@ -110,11 +128,20 @@ class Writer:
                 self._wait(RETRY_SECONDS)
                 continue
             if self._gone and all(stream.ended for stream in self._streams):
+                self._journal.finish()
                 return
             if all(stream.idle for stream in self._streams):
                 self._recovered()
             if not self._gone and not self._is_urgent():
-                self._wait(PACE_SECONDS if busy else IDLE_SECONDS)
+                self._wait(self._pause(busy=busy))
+
+    def _pause(self, *, busy: bool) -> float:
+        """How long to wait for the next turn."""
+        now = time.monotonic()
+        if busy:
+            self._busy_at = now
+            return PACE_SECONDS
+        return IDLE_SECONDS if now - self._busy_at < QUIET_SECONDS else LONGER_SECONDS
 
     def _turn(self) -> bool:
         """One batch of each chain; False when there was nothing to do. OSError."""
@@ -132,11 +159,13 @@ class Writer:
         busy = False
         for stream in self._streams:
             busy = stream.step(end=self._gone) or busy
+        busy = self._journal.step() or busy  # behind the chains, which it must not hold up
         now = time.monotonic()
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE_SECONDS
             for stream in self._streams:
                 stream.expire(time.time())
+            self._journal.expire(time.time())
         return busy
 
     def _failed(self, error: OSError) -> None:
@@ -152,6 +181,7 @@ class Writer:
             if isinstance(worse, Vanished):
                 for stream in self._streams:
                     stream.let_go()
+                self._journal.let_go()
                 self._place.leave()
                 self._attached = False
         words = f"{error.filename or self._place.path}: {error.strerror or error}"
@@ -191,14 +221,15 @@ class Writer:
             return False
 
 
-def work(options: WriterOptions, doing: int, reading: int, control: int) -> None:
+def work(options: WriterOptions, doing: int, reading: int, control: int, journal: int = -1) -> None:
     """The life of a writer, in a process of its own; the arguments are descriptors."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o077)
     with socket.socket(fileno=control) as line:
         rings = Ring(doing), Ring(reading)
-        writer = Writer(options, *rings, line)
+        third = Ring(journal) if journal >= 0 else None
+        writer = Writer(options, *rings, line, third)
         try:
             writer.run()
         except Exception as error:
