@@ -1,0 +1,1 @@
+"""PostgreSQL on ASys nodes: activity, blockers, an end to one statement."""
