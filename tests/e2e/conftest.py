@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asys.node.tasks import SESSION_TASKS
-from support.daemon import AGENT, CORE_AGENT, Daemon, running
+from support.daemon import AGENT, CORE_AGENT, DEPLOYED_AGENT, DEPLOYED_CAPS, Daemon, running
 from support.raw_agent import RawAgent
 from support.supervised import FOR_EVER, supervisord
 
@@ -16,7 +16,11 @@ from support.supervised import FOR_EVER, supervisord
 def asyd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """One that restarts services through a supervisord whose restarts stay pending."""
     programs = {f"service-{number}": "sleep infinity" for number in range(SESSION_TASKS + 1)}
-    agents = {AGENT: "agent caps=all,vendor,B0", CORE_AGENT: "other"}
+    agents = {
+        AGENT: "agent caps=all,vendor,B0",
+        CORE_AGENT: "other",
+        DEPLOYED_AGENT: f"deployed caps={DEPLOYED_CAPS}",
+    }
     with (
         supervisord(programs, startsecs=FOR_EVER) as url,
         running(tmp_path_factory.mktemp("asyd"), "--supervisord", url, agents=agents) as daemon,

@@ -10,14 +10,11 @@ from asys.protocol.keys import PrivateKey
 from support.daemon import AGENT, CORE_AGENT, STRANGER, Daemon, running
 from support.delegates import CORE, sealed
 from support.frames import CAPS, DENIED, INVALID_PAYLOAD, NO_SUCH_INSTRUCTION, OK, frame
-from support.lit import lit, told_truly
+from support.lit import KNOWN, MANAGED, OF_LINUX, lit, possible_here, told_truly
 from support.supervised import supervisord
 
-KNOWN = CORE | {0x14, 0x20, 0x22, 0x60, 0x61, 0x62}
-"""Every instruction that there is."""
-
-POSSIBLE = KNOWN - {0x22}
-"""Those that a node without a service manager can do."""
+POSSIBLE = possible_here() - MANAGED
+"""What a node without a service manager can do."""
 
 CORE_ISA = {0x00, 0x01, 0x02, 0x03}
 GROUPS = {code: set(range(code << 4, (code + 1) << 4)) for code in range(16)}
@@ -72,7 +69,7 @@ def test_what_needs_a_service_manager_is_possible_with_one(
         running(tmp_path_factory.mktemp("asyd"), "--supervisord", url, agents=agents) as node,
         node.connect() as agent,
     ):
-        told_truly(agent, STANDARD | GROUPS[6], KNOWN, KNOWN)
+        told_truly(agent, STANDARD | GROUPS[6], POSSIBLE | MANAGED, KNOWN)
 
 
 def test_what_the_platform_cannot_do_is_dark_on_the_page_and_6d00(
@@ -83,7 +80,7 @@ def test_what_the_platform_cannot_do_is_dark_on_the_page_and_6d00(
         running(tmp_path_factory.mktemp("asyd"), "--portable", agents=agents) as node,
         node.connect() as agent,
     ):
-        told_truly(agent, STANDARD, POSSIBLE - {0x20}, KNOWN)
+        told_truly(agent, STANDARD, POSSIBLE - OF_LINUX, KNOWN)
 
 
 def test_pages_differ_in_the_map_and_the_echo_alone(node: Daemon) -> None:
@@ -128,7 +125,7 @@ def test_a_map_changes_for_the_next_instruction_of_a_live_session(node: Daemon) 
             assert lit(agent) == CORE
             assert agent.ask(agent.throttle(1)) == NO_SUCH_INSTRUCTION
             node.reload({AGENT: "agent caps=core,process", CORE_AGENT: "other"})
-            assert lit(agent) == CORE | {0x20}
+            assert lit(agent) == CORE | (POSSIBLE & GROUPS[2])
             assert agent.ask(agent.throttle(1)) == DENIED
             assert lit(other) == CORE
             node.reload({AGENT: "agent caps=core", CORE_AGENT: "other"})

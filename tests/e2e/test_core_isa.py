@@ -11,6 +11,7 @@ import pytest
 from asys.protocol.limits import MAGIC, MAX_DATA
 from support.daemon import CORE_AGENT, Daemon
 from support.frames import CAPS, HELLO, INVALID_PAYLOAD, OK, PROCS, STATUS, frame
+from support.lit import possible_here
 from support.raw_agent import RawAgent
 
 LENGTHS = {CAPS: 36, HELLO: 18, STATUS: 23, PROCS: 44}
@@ -102,10 +103,12 @@ def test_an_unknown_handle(agent: RawAgent, asyd: Daemon) -> None:
 
 
 def test_caps_says_what_the_agent_may_do(asyd: Daemon, portable: Daemon) -> None:
+    held = 1 | 4 | (2 if 0x21 in possible_here() else 0)
+    managed = os.path.isdir("/run/systemd/system")
     for daemon, key, core, ext in (
-        (asyd, None, 0x001A000F, 0x00000005),
+        (asyd, None, 0x001E000F, held),
         (asyd, CORE_AGENT, 0x000A000F, 0),
-        (portable, None, 0x001A000F, 0 if not os.path.isdir("/run/systemd/system") else 4),
+        (portable, None, 0x001E000F if managed else 0x001A000F, 4 if managed else 0),
     ):
         with daemon.connect(key) if key else daemon.connect() as agent:
             caps = agent.ask(CAPS)

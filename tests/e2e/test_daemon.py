@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from asys.node.platform.logs.reader import WORKER as READER
 from support.daemon import AGENT, Daemon, running
 from support.frames import HELLO, PROCS
 from support.raw_agent import Ended
@@ -134,8 +136,11 @@ def test_a_node_with_a_session_that_asks_nothing_does_nothing(tmp_path: Path) ->
         assert watch(daemon)[1] <= SWITCHES
 
 
-def test_it_has_no_children_and_few_files(tmp_path: Path) -> None:
+def test_sessions_leave_neither_children_nor_files(tmp_path: Path) -> None:
+    """Where logs can be read, a child that reads them is there from the start."""
     with running(tmp_path, agents=AGENTS) as daemon:
+        children = psutil.Process(daemon.pid).children()
+        assert [one.cmdline()[3] for one in children] in ([], [str(READER)])
         before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
         for _ in range(20):
             with daemon.connect() as agent:
@@ -143,5 +148,4 @@ def test_it_has_no_children_and_few_files(tmp_path: Path) -> None:
                 agent.finish()
                 assert agent.ended()
         assert len(os.listdir(f"/proc/{daemon.pid}/fd")) <= before + 5
-        children = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children")
-        assert children.read_text() == ""
+        assert psutil.Process(daemon.pid).children() == children

@@ -131,7 +131,8 @@ def test_a_session_that_polls_is_not_answered_after_its_time(node: Daemon) -> No
         except Ended:
             pass
         assert told
-        assert max(told) < end * 10**9
+        # One may have been let through just before the end, and have got its time behind it.
+        assert len([one for one in told if one >= end * 10**9]) <= 1
         assert hello_time(root) >= end * 10**9
 
 

@@ -15,7 +15,7 @@ from support.children import waiting
 from support.daemon import AGENT, CORE_AGENT, Daemon, running
 from support.delegates import CORE, add, addition, sealed
 from support.frames import NO_SUCH_INSTRUCTION, NOT_SUPPORTED, OK, PROCS, STATUS, frame
-from support.lit import told_truly
+from support.lit import KNOWN, told_truly
 from support.nobody import as_nobody
 from support.own_daemon import argv, config
 from support.supervised import supervisord
@@ -24,7 +24,6 @@ from support.users import NOBODY
 READING = 1 << 2
 """CAP_DAC_READ_SEARCH: nobody may have to have it to read the checkout."""
 
-KNOWN = CORE | {0x14, 0x20, 0x22, 0x60, 0x61, 0x62}
 GRANTED = set(range(0x90))
 AGENTS = {AGENT: "agent caps=all,security", CORE_AGENT: "other"}
 

@@ -15,7 +15,7 @@ import pytest
 from asys.protocol.apdu import FrameParser
 from asys.protocol.limits import SEQ_SIZE
 from support.children import waiting
-from support.daemon import AGENT, STRANGER, Daemon
+from support.daemon import AGENT, DEPLOYED_AGENT, STRANGER, Daemon
 from support.frames import CLASS_NOT_SUPPORTED, DENIED, OK, WRONG_LENGTH
 from support.raw_agent import RawAgent
 from vectors.sessions import SESSIONS, Exchange
@@ -73,7 +73,7 @@ def again(agent: RawAgent, one: Exchange, child: int, handle: bytes) -> bytes:
 @pytest.mark.parametrize("name", [name for name in SESSIONS if name != "unknown-agent"])
 def test_a_recorded_session(asyd: Daemon, name: str) -> None:
     handle = RECORDED_HANDLE
-    agent = asyd.connect()
+    agent = asyd.connect(DEPLOYED_AGENT)
     try:
         with waiting() as child:
             for one in SESSIONS[name].exchanges:
@@ -91,7 +91,7 @@ def test_a_recorded_session(asyd: Daemon, name: str) -> None:
                 if one.what in CLOSES:
                     assert agent.ended()
                     agent.close()
-                    agent = asyd.connect()
+                    agent = asyd.connect(DEPLOYED_AGENT)
         assert agent.alive() is (not CLOSED[name] or name in STAYS_OPEN)
     finally:
         agent.close()

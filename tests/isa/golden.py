@@ -49,11 +49,12 @@ def _layout(layout: type[Layout]) -> list[str]:
         field = layout.FIELDS[place.name]
         found.append(f"{place.offset} {place.size} {place.name} {_kind(field)}")
         if field.slot is not None:
-            for index in range(field.most):
+            # Of rows the first stands for all: each has the same bytes behind the one before.
+            for index in range(field.most if field.kind == "slots" else 1):
                 base = place.offset + index * field.slot.SIZE
                 for inner in places(field.slot):
-                    kind = _kind(field.slot.FIELDS[inner.name])
-                    name = f"{place.name}[{index}].{inner.name}"
+                    name = f"{place.name}[{index}].{inner.name or '-'}"
+                    kind = _kind(field.slot.FIELDS[inner.name]) if inner.name else "reserved -"
                     found.append(f"{base + inner.offset} {inner.size} {name} {kind}")
     for name, field in (*layout.FIELDS.items(), *_inner(layout)):
         if field.enum is not None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from asys.isa import CapabilityMap
+from asys.isa import CapabilityMap, UntrustedText
 from asys.protocol.codec import Field, Layout
 
 maps = st.builds(CapabilityMap, st.integers(0, (1 << 256) - 1))
@@ -20,7 +20,16 @@ def values(layout: type[Layout]) -> st.SearchStrategy[Layout]:
     built = st.builds(layout, **{name: value(field) for name, field in layout.FIELDS.items()})
     if any(field.kind == "rows" for field in layout.FIELDS.values()):
         return built.map(_counted)
-    return built
+    return built.filter(_goes_together)
+
+
+def _goes_together(made: Layout) -> bool:
+    """Whether no field is there that another one's value forbids."""
+    return not any(
+        getattr(made, name) and getattr(made, field.only_with[0]) != field.only_with[1]
+        for name, field in made.FIELDS.items()
+        if field.only_with
+    )
 
 
 def _counted(made: Layout) -> Layout:
@@ -46,6 +55,8 @@ def value(field: Field) -> st.SearchStrategy[Any]:
         )
     if field.convert is not None:
         return _converted(field)
+    if field.kind == "bytes" and field.open_ended:
+        return st.binary(min_size=field.least, max_size=min(field.most, field.least + 40))
     if field.kind == "bytes":
         return st.binary(min_size=field.size, max_size=field.size)
     if field.kind == "rows" and field.slot is not None:
@@ -54,6 +65,8 @@ def value(field: Field) -> st.SearchStrategy[Any]:
         first = next(iter(field.slot.FIELDS))
         used = values(field.slot).filter(lambda slot: bool(getattr(slot, first)))
         return st.lists(used, max_size=field.most).map(tuple)
+    if field.boolean:
+        return st.booleans()
     if field.enum is not None and issubclass(field.enum, IntFlag):
         return st.sets(st.sampled_from(field.enum)).map(sum).map(field.enum)
     if field.enum is not None:
@@ -67,15 +80,20 @@ def _converted(field: Field) -> st.SearchStrategy[Any]:
     """A map, or a text that fills at most the field and has no zero character at its end."""
     if is_map(field):
         return maps
+    if field.kind == "text":
+        return st.binary(max_size=field.most // 3).map(
+            lambda one: UntrustedText(one.decode(errors="replace"))
+        )
     characters = st.characters(exclude_categories=["Cs"])
-    return st.text(characters, max_size=field.size).filter(
+    texts = st.text(characters, max_size=field.size).filter(
         lambda one: len(one.encode()) <= field.size and not one.endswith("\0")
     )
+    return texts if field.convert is None or field.convert.of is str else texts.map(UntrustedText)
 
 
 def is_map(field: Field) -> bool:
     """Whether the bytes of a field are a capability map."""
-    return field.convert is not None and field.convert.of is not str
+    return field.convert is not None and field.convert.of == CapabilityMap.of
 
 
 class Place(NamedTuple):
@@ -132,11 +150,17 @@ def places(layout: type[Layout]) -> list[Place]:
     tail: list[Place] = []
     for name, field in fields.items():
         high = "t" * 9 if field.kind == "text" else _highest(field)
+        if field.kind == "bytes" and field.open_ended:
+            high = b"t" * 9
         changed = layout(**{**low, name: high}, **header).pack()
         if field.open_ended:
             assert len(changed) > len(packed)
+            if field.optional:
+                tail = [Place(len(packed), len(changed) - len(packed), name)]
+                continue
             tail = [Place(len(packed) - field.counted, 0, name)]
-            expected = (b"\x09" if field.counted else b"") + changed[len(packed) :]
+            length = (9).to_bytes(field.counted, "big") if field.counted else b""
+            expected = length + changed[len(packed) :]
             assert changed == packed[: tail[0].offset] + expected
             owner = owner[: tail[0].offset]
             continue

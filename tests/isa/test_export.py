@@ -20,9 +20,9 @@ from asys.isa.bytemap import size_range
 from asys.isa.document import _section, _table, to_markdown
 from asys.isa.export import (
     Row,
-    _instruction,
     as_dict,
     dump_toml,
+    entry,
     main,
     table_rows,
     to_json,
@@ -125,50 +125,55 @@ def _check_layout(found: dict[str, Any], declared: type[Layout]) -> None:
     """Whoever has only the export can lay out the bytes."""
     assert (found["size_min"], found["size_max"]) == size_range(declared)
     offset = 0
-    for entry in found["fields"]:
-        if entry["place"] != "payload":
-            assert entry["place"] in ("p1", "p2")
-            assert "offset" not in entry
+    for each in found["fields"]:
+        if each["place"] != "payload":
+            assert each["place"] in ("p1", "p2")
+            assert "offset" not in each
         else:
-            assert entry["offset"] == offset
-            offset += entry.get("size", 0) + entry.get("counted", False)
-        assert entry["doc"]
-        if entry["type"] == "reserved":
+            assert each["offset"] == offset
+            offset += each.get("size", 0)
+            offset += each.get("length_size", 1) if each.get("counted") else 0
+        assert each["doc"]
+        if each["type"] == "reserved":
             continue
-        field = declared.FIELDS[entry["name"]]
-        assert entry["type"] == field.kind
-        assert entry.get("unit", "") == field.unit
-        assert entry.get("absent") == field.absent
+        field = declared.FIELDS[each["name"]]
+        assert each["type"] == field.kind
+        assert each.get("unit", "") == field.unit
+        assert each.get("absent") == field.absent
         if field.kind == "text":
-            assert (entry["size_min"], entry["size_max"]) == (field.least, field.most)
-            assert (entry["pattern"], entry.get("refuse", "")) == (field.pattern, field.refuse)
-            assert entry["counted"] == field.counted
-            re.compile(entry["pattern"])
+            assert (each["size_min"], each["size_max"]) == (field.least, field.most)
+            assert each.get("pattern", "") == field.pattern
+            assert each.get("refuse", "") == field.refuse
+            assert each["counted"] == bool(field.counted)
+            re.compile(field.pattern)
         elif field.kind == "rows" and field.slot is not None:
-            assert entry["count_max"] == field.most
-            assert "size" not in entry
-            assert entry["slot"]["size_min"] == entry["slot"]["size_max"] == field.slot.SIZE
-            _check_layout(entry["slot"], field.slot)
+            assert each["count_max"] == field.most
+            assert "size" not in each
+            sizes = (each["slot"]["size_min"], each["slot"]["size_max"])
+            assert sizes == size_range(field.slot)
+            _check_layout(each["slot"], field.slot)
         elif field.slot is not None:
-            assert entry["size"] == entry["count"] * field.slot.SIZE
-            _check_layout(entry["slot"], field.slot)
+            assert each["size"] == each["count"] * field.slot.SIZE
+            _check_layout(each["slot"], field.slot)
         elif field.kind != "bytes":
-            assert entry["type"] == f"u{8 * entry['size']}"
-            assert (entry["least"], entry["most"], entry["scale"]) == (
+            assert each["type"] == f"u{8 * each['size']}"
+            assert (each["least"], each["most"], each["scale"]) == (
                 field.least,
                 field.most,
                 field.scale,
             )
-        assert entry.get("written") == (field.convert.written if field.convert else None)
+        assert each.get("written") == (field.convert.written if field.convert else None)
         if field.enum is not None:
-            assert entry["enum"] == field.enum.__name__
-            assert entry["flags"] == issubclass(field.enum, IntFlag)
-            assert {one["name"].upper(): one["value"] for one in entry["values"]} == {
+            assert each["enum"] == field.enum.__name__
+            assert each["flags"] == issubclass(field.enum, IntFlag)
+            assert {one["name"].upper(): one["value"] for one in each["values"]} == {
                 name: int(value) for name, value in field.enum.__members__.items()
             }
-            assert entry.get("unknown") == field.unknown
-    assert offset == declared.SIZE
-    names = {entry["name"] for entry in found["fields"] if entry["type"] != "reserved"}
+            assert each.get("unknown") == field.unknown
+    assert offset == declared.SIZE + declared.OPTIONAL
+    optional = {each["name"] for each in found["fields"] if each.get("optional")}
+    assert optional == {name for name, one in declared.FIELDS.items() if one.optional}
+    names = {each["name"] for each in found["fields"] if each["type"] != "reserved"}
     assert names == set(declared.FIELDS)
 
 
@@ -239,7 +244,7 @@ def _odd() -> AnyInstruction:
 
 
 def test_what_no_instruction_has_yet() -> None:
-    found = _instruction(_odd())
+    found = entry(_odd())
     _check_layout(found["request"], Odd)
     assert (found["request"]["size_min"], found["request"]["size_max"]) == (33, 64)
     assert tomllib.loads(dump_toml(found)) == found

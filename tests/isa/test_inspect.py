@@ -184,7 +184,7 @@ def test_a_response_of_sys_caps() -> None:
     ("page", "core", "ext"),
     [
         ("00", "SYS_CAPS", "PROC_THROTTLE"),
-        ("01", "40", "AGENT_ADD"),
+        ("01", "LOG_SUMMARY", "AGENT_ADD"),
         ("02", "80", "A0"),
         ("83", "C0", "E0"),
     ],
@@ -252,7 +252,7 @@ def test_a_response_of_a_task() -> None:
         0,
         "00057bb0",
         "handle",
-        "00057BB0 (session 0005, task 7BB0): task handle, valid in this session only",
+        "00057BB0 (session 0005, number 7BB0): task handle, valid in this session only",
     )
     assert response("029000", "TASK_QUERY")[0][3].startswith("2 (failed): ")
     assert response("639000", "TASK_QUERY")[0][3].startswith("99 (unknown): ")

@@ -13,6 +13,7 @@ from asys.isa import (
     AGENT_ADD,
     AGENT_LIST,
     AGENT_REMOVE,
+    CONTINUE,
     PROC_THROTTLE,
     REGISTRY,
     REKEY,
@@ -21,6 +22,7 @@ from asys.isa import (
     SYS_HELLO,
     SYS_PROCS,
     SYS_STATUS,
+    TASK_CANCEL,
     TASK_QUERY,
     AnyInstruction,
     Empty,
@@ -51,16 +53,21 @@ def test_what_there_is() -> None:
         (0x01, "SYS_HELLO"),
         (0x02, "SYS_STATUS"),
         (0x03, "SYS_PROCS"),
+        (0x10, "CONTINUE"),
         (0x11, "TASK_QUERY"),
+        (0x12, "TASK_CANCEL"),
         (0x13, "REKEY"),
         (0x14, "ABANDON"),
         (0x20, "PROC_THROTTLE"),
+        (0x21, "NET_ISOLATE"),
         (0x22, "SVC_RESTART"),
+        (0x40, "LOG_SUMMARY"),
+        (0x41, "LOG_DETAIL"),
+        (0x42, "PROC_TREE"),
         (0x60, "AGENT_ADD"),
         (0x61, "AGENT_REMOVE"),
         (0x62, "AGENT_LIST"),
     ]
-    assert len(REGISTRY) == 12
 
 
 @pytest.mark.parametrize(
@@ -121,8 +128,10 @@ def test_the_core_has_no_payload_and_no_side_effects(one: AnyInstruction) -> Non
 
 @every
 def test_who_does_harm_signs_for_it(one: AnyInstruction) -> None:
-    """But for ABANDON, which can only harm what the same key has opened."""
-    if one.guide.risk is not Risk.NONE and one is not ABANDON:
+    """But for ABANDON, which can only harm what the same key has opened, and TASK_CANCEL, which can
+    only take back what the same session has signed.
+    """
+    if one.guide.risk is not Risk.NONE and one not in (ABANDON, TASK_CANCEL):
         assert one.level >= Level.SIGNED
     assert not ABANDON.guide.side_effects.startswith("None")
     assert ABANDON.guide.risk is Risk.LOW
@@ -327,3 +336,8 @@ def test_capabilities() -> None:
     assert everything.instructions == tuple(range(0x40))
     assert not everything.has(0x40)
     assert not everything.has(-1)
+
+
+def test_what_only_carries_others_is_nobodys_to_call() -> None:
+    assert [one for one in REGISTRY if one.carrier] == [CONTINUE]
+    assert [one for one in REGISTRY if one.chainable] == []

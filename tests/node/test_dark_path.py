@@ -17,7 +17,12 @@ from asys.protocol.status import SW
 from support.frames import DENIED, NO_SUCH_INSTRUCTION, NOT_SUPPORTED, WRONG_LENGTH, frame
 from support.node_rig import NODE, Rig, RigAgent, book
 
-DECLARED = frozenset(instruction.code for instruction in REGISTRY)
+DECLARED = frozenset(one.code for one in REGISTRY if not one.carrier)
+"""CONTINUE is there only for whoever has something that may come in fragments: nobody here."""
+
+VENDORS = frozenset(range(0xC0, 0x100))
+"""Every node has these, with vendors or without."""
+
 EVERY_CODE = ",".join(f"{code:02X}" for code in range(256))
 DATA = b"0123456789abcdef"
 
@@ -63,7 +68,7 @@ def check(node: Node, key: PrivateKey, caps: int) -> None:
     table = granted(node, key).table
     assert len(table) == 256
     for code, entry in enumerate(table):
-        exists = code in DECLARED and bool(caps >> code & 1)
+        exists = code in DECLARED | VENDORS and bool(caps >> code & 1)
         assert (entry is dark) == (not exists), f"{code:02X}"
 
 
@@ -126,7 +131,7 @@ def test_monitor_mode_has_nothing_dark_that_is_granted(rig: Rig) -> None:
         key=NODE, book=book(KEYS), platform=rig.node.platform, clock=rig.clock, mode=Mode.MONITOR
     )
     for key, line in KEYS.items():
-        for code in DECLARED:
+        for code in DECLARED | VENDORS:
             if caps_of(line) >> code & 1 and not CORE >> code & 1:
                 assert granted(node, key).table[code] is unsupported
 
@@ -155,7 +160,7 @@ def test_every_dark_code_has_the_same_answer_in_every_form(rig: Rig, line: str) 
     agent = rig.connect(next(key for key, one in KEYS.items() if one == line))
     caps = caps_of(line)
     for code in range(256):
-        if code not in DECLARED or not caps >> code & 1:
+        if code not in DECLARED | VENDORS or not caps >> code & 1:
             asked = forms(agent, code)
             assert agent.ask(*asked) == [NO_SUCH_INSTRUCTION] * len(asked), f"{code:02X}"
     assert not agent.session.closed
@@ -181,6 +186,8 @@ def test_sys_caps_shows_just_what_is_neither_dark_nor_unsupported(
         answer = agent.ask(frame(code, cla=CLA_MORE))
         if lit >> code & 1:
             assert answer in ([DENIED], [WRONG_LENGTH])
+        elif code in VENDORS and caps >> code & 1:
+            assert answer == [DENIED]
         elif code in DECLARED and caps >> code & 1:
             assert answer == [NOT_SUPPORTED]
             assert agent.session.grant.table[code] is unsupported

@@ -12,11 +12,16 @@ import pytest
 
 from asys.errors import LinkError
 from asys.isa import (
+    CONTINUE,
+    LOG_DETAIL,
+    LOG_SUMMARY,
+    NET_ISOLATE,
     PROC_THROTTLE,
     REGISTRY,
     SVC_RESTART,
     SYS_CAPS,
     SYS_HELLO,
+    TASK_CANCEL,
     TASK_QUERY,
     Empty,
     TaskHandle,
@@ -100,7 +105,7 @@ def test_dark_is_one_object_for_every_code_that_does_not_exist(rig: Rig) -> None
         table = dispatcher.table(caps)
         assert len(table) == 256
         for code, entry in enumerate(table):
-            exists = caps >> code & 1 and code in declared
+            exists = caps >> code & 1 and (code in declared or code >= 0xC0)
             assert (entry is dark) == (not exists)
 
 
@@ -123,9 +128,13 @@ def test_what_is_possible(rig: Rig, handler: Callable[..., None]) -> None:
     handler(PROC_THROTTLE.code, lambda session, request: None, possible=False)
     dispatcher = Dispatcher(rig.node)
     assert rig.node.services is None
-    codes = {one.code for one in REGISTRY} - {PROC_THROTTLE.code, SVC_RESTART.code}
+    assert rig.node.logs is None
+    assert rig.node.isolations is None
+    lacking = (SVC_RESTART, TASK_CANCEL, NET_ISOLATE, LOG_SUMMARY, LOG_DETAIL)
+    managed = {one.code for one in lacking}
+    codes = {one.code for one in REGISTRY} - {PROC_THROTTLE.code} - managed
     assert dispatcher.possible == bits(codes)
-    for code in (PROC_THROTTLE.code, SVC_RESTART.code):
+    for code in (PROC_THROTTLE.code, *managed):
         assert dispatcher.table(EVERYTHING)[code] is unsupported
         assert dispatcher.table(CORE)[code] is dark
 
@@ -140,7 +149,8 @@ def test_a_declaration_without_a_handler_is_unsupported(
 
 
 def test_every_instruction_has_one_handler() -> None:
-    assert set(dispatch._HANDLERS) == {instruction.code for instruction in REGISTRY}
+    assert set(dispatch._HANDLERS) == {one.code for one in REGISTRY if not one.carrier}
+    assert CONTINUE.code in dispatch._ENTRIES
     with pytest.raises(ValueError, match=r"<Instruction 01 SYS_HELLO> has a handler already"):
         handles(SYS_HELLO)(lambda session, request: None)
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 
+from asys.node.facts import FACTS_SECONDS
 from asys.node.platform.base import MachineFacts, SystemFailure
 from asys.node.platform.portable import PortablePlatform
-from asys.node.server import FACTS_SECONDS
 from asys.protocol.limits import MAGIC, PRE_HANDSHAKE_SIZE
 from asys.protocol.status import SW
 from support.frames import (

@@ -20,6 +20,7 @@ from asys.protocol.codec import (
     p1,
     p2,
     raw,
+    rest,
     slots,
     text,
     u8,
@@ -390,3 +391,27 @@ def test_the_bytes_of_each_kind_say_what_they_are() -> None:
         "An unsigned integer of 8 bits; options are the fields of Field.",
         "An unsigned integer of 64 bits; options are the fields of Field.",
     )
+
+
+@layout
+class Rest(Layout):
+    """A number, and one to four bytes."""
+
+    number: Annotated[int, u16("a number")]
+    body: Annotated[bytes, rest("bytes", least=1, most=4)]
+
+
+def test_bytes_may_fill_the_rest_of_a_payload() -> None:
+    assert (Rest.SIZE, Rest.FIXED) == (2, False)
+    for body in (b"x", b"xyz\0"):
+        made = Rest(7, body)
+        made.check()
+        assert made.pack() == b"\0\x07" + body
+        assert Rest.unpack(made.pack()) == made
+    for wrong in (b"\0", b"\0\x07", b"\0\x07abcde"):
+        with pytest.raises(WrongSize):
+            Rest.unpack(wrong)
+    kind: Any = Rest
+    for bad in (b"", b"abcde", "abc"):
+        with pytest.raises(ArgumentError, match="body must be 1 to 4 bytes"):
+            kind(7, bad).check()

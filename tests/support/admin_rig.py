@@ -15,14 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from asys.node.admin.blackout import Blackout
-from asys.node.admin.server import (
-    REQUEST_SECONDS,
-    AdminServer,
-    Controls,
-    ReloadReport,
-    SessionInfo,
-    serve_admin,
-)
+from asys.node.admin.held import Held
+from asys.node.admin.server import REQUEST_SECONDS, AdminServer, serve_admin
+from asys.node.admin.verbs import Controls, ReloadReport, SessionInfo
 from asys.protocol.keys import PrivateKey
 
 KEY: Final = PrivateKey(bytes(range(1, 33))).public
@@ -53,6 +48,7 @@ class MadeControls:
     report: ReloadReport = field(default=ReloadReport(2, ()))
     blackout: Blackout | None = None
     trouble: Exception | None = None
+    things: dict[str, Held] = field(default_factory=dict)
     closed: list[bytes] = field(default_factory=list)
     reloads: int = 0
     dark: bool = False
@@ -92,6 +88,11 @@ class MadeControls:
         self._stumble()
         self.reloads += 1
         return self.report
+
+    async def held(self, what: str) -> Held | None:
+        """As Controls.held."""
+        self._stumble()
+        return self.things.get(what)
 
     def _stumble(self) -> None:
         if self.trouble is not None:

@@ -95,3 +95,9 @@ def suspended(pid: int) -> None:
 def resumed(pid: int) -> None:
     """Returns when a child goes on."""
     os.waitid(os.P_PID, pid, os.WCONTINUED)
+
+
+def state(pid: int) -> str:
+    """What the kernel says a process does: R, S, T, ..."""
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return stat[stat.rindex(")") + 2]

@@ -33,6 +33,11 @@ AGENT: Final = PrivateKey.generate()
 CORE_AGENT: Final = PrivateKey.generate()
 """Another one, for what must not concern it or be granted to it."""
 
+DEPLOYED_AGENT: Final = PrivateKey.generate()
+"""One that holds what every agent of a deployed node holds: `DEPLOYED_CAPS`."""
+
+DEPLOYED_CAPS: Final = "00,01,02,03,11,20,22"
+
 STRANGER: Final = PrivateKey.generate()
 """One that nobody has authorised."""
 

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Set
+from pathlib import Path
+from typing import Final
 
+from asys.isa import REGISTRY
+from asys.node.agents.trial import lacks
+from asys.node.platform import choose_platform
+from support.clock import ManualClock
 from support.delegates import codes_of
-from support.frames import NO_SUCH_INSTRUCTION, NOT_SUPPORTED, OK, frame
+from support.frames import DENIED, NO_SUCH_INSTRUCTION, NOT_SUPPORTED, OK, frame
 from support.raw_agent import RawAgent
 
 REKEY = 0x13
+VENDORS = frozenset(range(0xC0, 0x100))
+
+KNOWN: Final = frozenset(one.code for one in REGISTRY if not one.carrier)
+"""Every instruction that there is. CONTINUE follows from others, which nobody here has."""
+
+MANAGED: Final = frozenset({0x12, 0x22})
+"""Those that need a service manager."""
+
+OF_LINUX: Final = frozenset({0x20, 0x21, 0x40, 0x41, 0x42})
+"""Those that the portable platform cannot do."""
+
+
+def possible_here() -> frozenset[int]:
+    """What a node can do here, with the rights of whoever runs the tests, and a service manager."""
+    with tempfile.TemporaryDirectory() as state:
+        found = lacks(choose_platform(), None, ManualClock(), Path(state))
+    return KNOWN - (found.keys() - MANAGED)
 
 
 def lit(agent: RawAgent) -> set[int]:
@@ -35,10 +59,13 @@ def told_truly(agent: RawAgent, granted: Set[int], possible: Set[int], known: Se
     """SYS_CAPS, and every answer, are what an agent with this map gets on this node.
 
     `known` are the instructions that the node's version has, `possible` those that it can do now.
+    No vendor is enabled: what is granted of their codes is denied.
     """
     assert lit(agent) == granted & possible
     for code, answer in answers(agent).items():
-        if code not in granted & known:
+        if code in granted & VENDORS:
+            assert answer == DENIED, f"{code:02X}"
+        elif code not in granted & known:
             assert answer == NO_SUCH_INSTRUCTION, f"{code:02X}"
         elif code not in possible:
             assert answer == NOT_SUPPORTED, f"{code:02X}"

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 from asys.isa import Architecture, FileSystem, PressureSource, Process, ProcessFlags, Status
+from asys.node.clock import Clock
 from asys.node.platform.base import (
+    Isolator,
+    Logs,
     MachineFacts,
     ProcessHandle,
+    ProcessTrees,
     ServiceManager,
     TableSnapshot,
+    Throttler,
     Unsupported,
 )
+from asys.node.platform.processes.signals import SignalThrottler
 
 
 class MadeTimer:
@@ -118,6 +125,22 @@ class MadePlatform:
     def can_throttle(self) -> bool:
         """As Platform.can_throttle."""
         return False
+
+    def throttler(self, how: str) -> Throttler:
+        """As Platform.throttler."""
+        return SignalThrottler(how)
+
+    def isolator(self, state_dir: Path) -> Isolator | None:
+        """As Platform.isolator."""
+        return None
+
+    def process_trees(self) -> ProcessTrees | None:
+        """As Platform.process_trees."""
+        return None
+
+    def logs(self, clock: Clock) -> Logs | None:
+        """As Platform.logs."""
+        return None
 
     def lacks(self) -> list[str]:
         """As Platform.lacks."""

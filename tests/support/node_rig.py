@@ -18,10 +18,13 @@ from typing import Any, Final
 from asys.node.agents.authority import Store
 from asys.node.agents.book import AgentBook, parse_agents
 from asys.node.agents.directory import Delegate
+from asys.node.clock import Clock
+from asys.node.held.isolations import Isolations
 from asys.node.platform import choose_platform
-from asys.node.platform.base import Platform, ServiceManager
+from asys.node.platform.base import Logs, Platform, ServiceManager
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
+from asys.node.vendor.vendors import Vendors
 from asys.protocol.keys import PrivateKey
 from asys.protocol.link import AgentLink, LinkState
 from support.clock import ManualClock
@@ -228,11 +231,14 @@ class Rig:
         *,
         platform: Platform | None = None,
         services: ServiceManager | None = None,
+        logs: Logs | None = None,
         limits: Limits | None = None,
         mode: Mode = Mode.FULL,
         delegates: tuple[Delegate, ...] = (),
         store: Store | None = None,
         dark: bool = False,
+        vendors: Callable[[Clock], Vendors] | None = None,
+        isolations: Callable[[ManualClock], Isolations] | None = None,
     ) -> None:
         self.clock: Final = ManualClock()
         self.transports: list[MemoryTransport] = []
@@ -242,11 +248,14 @@ class Rig:
             platform=platform or choose_platform(),
             clock=self.clock,
             services=services,
+            logs=logs,
             limits=limits or Limits(handshakes=0),
             mode=mode,
             delegates=delegates,
             store=store,
             dark=dark,
+            vendors=vendors(self.clock) if vendors is not None else None,
+            isolations=isolations(self.clock) if isolations is not None else None,
         )
 
     def dial(self, peer: object = PEER) -> RigAgent:

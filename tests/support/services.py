@@ -14,10 +14,23 @@ class Job:
 
     def __init__(self) -> None:
         self.result: asyncio.Future[TaskStatus] = asyncio.get_running_loop().create_future()
+        self.queued = True
+        self.cancels = 0
+        self.error: Exception | None = None
+        """What cancelling raises."""
 
     async def wait(self) -> TaskStatus:
         """As RestartJob.wait."""
         return await self.result
+
+    async def cancel(self) -> TaskStatus:
+        """As RestartJob.cancel: it ends as cancelled, where `queued`."""
+        if self.error is not None:
+            raise self.error
+        if self.queued and not self.result.done():
+            self.result.set_result(TaskStatus.CANCELLED)
+        self.cancels += 1
+        return self.result.result() if self.result.done() else TaskStatus.PENDING
 
 
 class Services:

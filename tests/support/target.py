@@ -16,6 +16,7 @@ class Target:
         self.users = frozenset({0})
         self.parent = 1
         self.zombie = False
+        self.name = b"target"
         self.protected = ""
         self.error: Exception | None = None
         """What a signal to it raises."""
@@ -41,6 +42,10 @@ class Target:
     def resume(self) -> None:
         """As ProcessHandle.resume."""
         self._signal("continue")
+
+    def suspended(self) -> bool:
+        """As ProcessHandle.suspended."""
+        return self.signals[-1:] == ["stop"]
 
     def _signal(self, name: str) -> None:
         if self.error is not None:

@@ -21,7 +21,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from asys.isa import TaskStatus
 from asys.node.platform.base import NoSuchTarget, NotPermitted, SystemFailure
-from asys.node.platform.supervisord import Supervisord
+from asys.node.platform.services.supervisord import Supervisord
 from asys.protocol.status import SW
 from support.jobs import SECONDS, outcome
 
@@ -277,6 +277,15 @@ async def test_a_stop_that_takes_for_ever_and_a_wait_that_was_given_up(own: Daem
     await manager.close()
     assert await outcome(job) is TaskStatus.FAILED
     await manager.close()
+
+
+async def test_nothing_is_taken_out_of_a_queue_that_is_not_there(
+    shared: Daemon, manager: Supervisord
+) -> None:
+    job = await manager.restart("plain")
+    assert await job.cancel() is TaskStatus.PENDING
+    assert await outcome(job) is TaskStatus.SUCCESS
+    assert await job.cancel() is TaskStatus.SUCCESS
 
 
 async def test_a_supervisord_that_dies_under_a_job(own: Daemon) -> None:

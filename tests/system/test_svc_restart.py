@@ -12,7 +12,7 @@ import pytest
 
 import asys
 from asys.isa import TASK_QUERY, TaskStatus
-from asys.node.platform.systemd import Systemd
+from asys.node.platform.services.systemd import Systemd
 from asys.node.tasks import TASK_LIFETIME, TASK_TIMEOUT
 from asys.protocol.apdu import encode_plain
 from support.daemon import COMMAND

@@ -11,7 +11,7 @@ import uvloop
 
 from asys.isa import TaskStatus
 from asys.node.platform.base import NoSuchTarget
-from asys.node.platform.systemd import Systemd
+from asys.node.platform.services.systemd import Systemd
 from support.jobs import SECONDS, outcome
 from support.systemd_box import Gate, SystemdBox
 

@@ -12,7 +12,7 @@ from dbus_fast.aio import MessageBus
 
 from asys.isa import TaskStatus
 from asys.node.platform.base import NoSuchTarget, SystemFailure
-from asys.node.platform.systemd import Systemd
+from asys.node.platform.services.systemd import Systemd
 from asys.protocol.status import SW
 from support.jobs import SECONDS, outcome
 from support.systemd_box import Gate, SystemdBox
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.root
 SCRIPT = """\
 import asyncio, os, sys
 from pathlib import Path
-from asys.node.platform.services import find_service_manager
+from asys.node.platform.services.find import find_service_manager
 
 async def main():
     manager = find_service_manager(None)

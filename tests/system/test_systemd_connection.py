@@ -13,8 +13,9 @@ from dbus_fast import Message
 
 from asys.isa import TaskStatus
 from asys.node.platform.base import SystemFailure
-from asys.node.platform.dbus import DBusConnection
-from asys.node.platform.systemd import EARLY_RESULTS, Systemd
+from asys.node.platform.services.dbus import DBusConnection
+from asys.node.platform.services.systemd import Systemd
+from asys.node.platform.services.systemd_jobs import EARLY_RESULTS
 from asys.protocol.status import SW
 from support.dbus_relay import METHOD_RETURN, DBusRelay, kind
 from support.jobs import SECONDS, outcome

@@ -22,7 +22,7 @@ from asys.node.agents.trial import Asyd
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError, is_there, quoted
 from asys.node.disk.places import Places, socket_address
-from asys.node.platform.own_unit import own_units
+from asys.node.platform.services.own_unit import own_units
 from asys.protocol.limits import KEY_SIZE
 
 _KEY: Final = re.compile(r"[0-9A-Fa-f]{64}")

@@ -15,18 +15,28 @@ from asys.cli.agents_known import Known, moment, running_asyd, told
 from asys.cli.daemon_commands import UsageError, check_supervisord, print_lines
 from asys.cli.fields import convert
 from asys.errors import ArgumentError
-from asys.isa import PROC_THROTTLE, REGISTRY, SVC_RESTART, AnyInstruction
-from asys.isa.capmap import CORE, SETS, bits, code_of, describe
+from asys.isa import NET_ISOLATE, PROC_THROTTLE, REGISTRY, SVC_RESTART, AnyInstruction
+from asys.isa.capmap import CARRIER, CORE, SETS, bits, code_of, describe
 from asys.node.agents.directory import Holding
-from asys.node.agents.trial import Link, Trial, Verdict, chain, user
+from asys.node.agents.scope import parse_vendors
+from asys.node.agents.trial import Link, Trial, Verdict, chain, lacks, user
+from asys.node.agents.words import BadOption
+from asys.node.clock import LoopClock
 from asys.node.disk.files import ConfigError, quoted
 from asys.node.disk.places import Places
 from asys.node.platform import choose_platform
 from asys.node.server import Mode
 from asys.protocol.codec import Field
 from asys.protocol.status import SW, explain
+from asys.vendor.definition import CODES, id_of_domain
 
 _WIDTH: Final = 10
+
+_GRANTED: Final = bits(one.code for one in REGISTRY if not one.carrier)
+"""The instructions that lines grant; CONTINUE follows from them."""
+
+_OF_PROCESSES: Final = bits([PROC_THROTTLE.code, NET_ISOLATE.code])
+"""Those that `users=` bounds."""
 
 
 def show(known: Known, who: str) -> int:
@@ -42,7 +52,7 @@ def show(known: Known, who: str) -> int:
             ("label", holding.label or "-"),
             ("holds", describe(holding.caps) or "nothing"),
             *(("", row) for row in _instructions(known, holding, links)),
-            ("lacks", describe(bits(one.code for one in REGISTRY) & ~holding.caps) or "nothing"),
+            ("lacks", describe(_GRANTED & ~holding.caps) or "nothing"),
             *zip(("comes from", *[""] * len(links)), _origins(known, links), strict=False),
             *_limits(holding),
             *_ends(known, holding),
@@ -55,21 +65,27 @@ def _instructions(known: Known, holding: Holding, links: tuple[Link, ...]) -> It
     """A row for each instruction: where it comes from, and what bounds it."""
     scope = holding.root.scope
     through = "".join(f", through {link.name}" for link in links[:-1])
+    users = "" if scope.users is None else _option(holding, "users")
     bounds = {
-        PROC_THROTTLE.code: "" if scope.users is None else _option(holding, "users"),
+        PROC_THROTTLE.code: users,
+        NET_ISOLATE.code: users,
         SVC_RESTART.code: "" if scope.services is None else _option(holding, "services"),
     }
     rates = {limit.code: f"rate={limit}" for limit in holding.root.rates}
-    listed = 0
+    listed = CARRIER
     for one in REGISTRY:
-        if holding.caps >> one.code & 1:
+        if (holding.caps & _GRANTED) >> one.code & 1:
             listed |= 1 << one.code
             words = [f"{one.code:02X} {one.name:<14} line {links[0].line}{through}"]
             words += [bounds.get(one.code, ""), rates.get(one.code, "")]
             if known.dark and not CORE >> one.code & 1:
                 words.append("dark now")
             yield "; ".join(word for word in words if word)
-    spare = holding.caps & ~listed
+    theirs = holding.caps & SETS["vendor"]
+    if theirs:
+        count = theirs.bit_count()
+        yield f"and {count} code{'s' * (count > 1)} of the vendors that it may use"
+    spare = holding.caps & ~listed & ~theirs
     if spare:
         count = spare.bit_count()
         yield f"and {count} code{'s' * (count > 1)} that this version has no instruction for"
@@ -100,10 +116,12 @@ def _limits(holding: Holding) -> Iterator[tuple[str, str]]:
         yield "services", "all, but for what nobody may restart"
     if scope.users is not None:
         yield "users", "processes of " + ", ".join(map(user, sorted(scope.users)))
-    elif holding.caps >> PROC_THROTTLE.code & 1:
+    elif holding.caps & _OF_PROCESSES:
         yield "users", "processes of all users, but for what nobody may touch"
     if scope.vendors or holding.caps & SETS["vendor"]:
-        yield "vendors", _option(holding, "vendors").partition("=")[2] or "none"
+        known = domains()
+        names = [f"0x{one:X} {known.get(one, '')}".rstrip() for one in sorted(scope.vendors)]
+        yield "vendors", ", ".join(names) or "none"
     if root.rates:
         shared = f", for line {root.line} and all that is added below it together"
         yield "rates", ", ".join(map(str, root.rates)) + shared
@@ -166,9 +184,13 @@ async def _verdict(
         known.dark,
         Mode(arguments.mode).offered,
         running_asyd(where),
+        lacks(platform, services, LoopClock(asyncio.get_running_loop()), where.state_dir),
     )
     try:
         decided = trial.gate(holding, code)
+        if decided is None and code in CODES:
+            vendor_id = _vendor(arguments.values)
+            return trial.vendor(holding, code, vendor_id, domains().get(vendor_id, ""))
         instruction = REGISTRY.get(code)
         if decided is not None or instruction is None:  # whatever it is asked with
             return decided or Verdict(SW.NO_SUCH_INSTRUCTION, "")
@@ -199,6 +221,24 @@ def _conditions(known: Known, holding: Holding, code: int, verdict: Verdict) -> 
         yield f"line {root.line} has from={root.sources}: from elsewhere it cannot connect (6982)"
     if holding.expires:
         yield f"this ends at {moment(holding.expires)}"
+
+
+def _vendor(values: list[str]) -> int:
+    """The id of the vendor whose instruction is tried."""
+    try:
+        found = parse_vendors(values[0]) if len(values) == 1 else frozenset()
+    except BadOption as error:
+        raise UsageError(str(error)) from None
+    if len(found) != 1:
+        raise UsageError("C0 to FF take the vendor: a domain, or its id as 0x and hex digits")
+    return next(iter(found))
+
+
+def domains() -> dict[int, str]:
+    """The domains of the vendors that are installed here, by the id that follows from them."""
+    from asys.vendor.discovery import find_all  # takes memory, and few need it
+
+    return {id_of_domain(one.domain): one.domain for one in find_all()[0]}
 
 
 def _code(written: str) -> int:

@@ -27,7 +27,7 @@ MAX_ANSWER: Final = 64 << 20
 _HEADINGS: Final = ("LABEL", "KEY", "PEER", "SESSION", "OPEN", "IDLE", "CONFIRMED")
 
 
-class _NotRunning(ConfigError):
+class NotRunning(ConfigError):
     """Nobody listens on the socket."""
 
 
@@ -47,7 +47,7 @@ def execute(arguments: argparse.Namespace) -> int:
         if arguments.action == "list":
             return _list(where, as_json=arguments.json)
         return _close(where, arguments.who)
-    except _NotRunning as error:
+    except NotRunning as error:
         open_config(arguments, make=False)  # a wrong directory is the likelier fault, so it is told
         raise ConfigError(
             f"{error}; start asyd, or name its directory with --config-dir"
@@ -58,7 +58,7 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _list(where: Places, *, as_json: bool) -> int:
-    answer = _ask(where, {"verb": "sessions"})
+    answer = ask(where, {"verb": "sessions"})
     if as_json:
         print_lines([json.dumps(answer)])
         return 0
@@ -101,7 +101,7 @@ def duration(seconds: float) -> str:
 
 
 def _close(where: Places, who: str) -> int:
-    answer = _ask(where, {"verb": "close", "who": who})
+    answer = ask(where, {"verb": "close", "who": who})
     print_lines([f"closed: {answer['closed']} of {answer['key']}"])
     print(
         "the agent may connect again; to shut it out, run: asyd agents remove, then asyd reload",
@@ -112,7 +112,7 @@ def _close(where: Places, who: str) -> int:
 
 def _reload(where: Places) -> int:
     """Exit status 1 when a line is refused."""
-    answer = _ask(where, {"verb": "reload"})
+    answer = ask(where, {"verb": "reload"})
     count = answer["agents"]
     print_lines(["1 agent may connect now" if count == 1 else f"{count} agents may connect now"])
     for number, fault in answer["faults"]:
@@ -129,13 +129,13 @@ def _reload(where: Places) -> int:
 def _set_dark(arguments: argparse.Namespace, where: Places, dark: bool) -> int:
     verb = "dark" if dark else "light"
     try:
-        _ask(where, {"verb": verb})
-    except _NotRunning as error:
+        ask(where, {"verb": verb})
+    except NotRunning as error:
         open_config(arguments, make=False)
         _write_flag(where, dark)
         try:
-            _ask(where, {"verb": verb})  # it may have started meanwhile, before there was the flag
-        except _NotRunning:
+            ask(where, {"verb": verb})  # it may have started meanwhile, before there was the flag
+        except NotRunning:
             print_lines([f"{verb} from the next start of asyd on: {error}"])
             return 0
     except _NoAnswer as error:
@@ -166,7 +166,7 @@ def _write_flag(where: Places, dark: bool) -> None:
 # -- asking
 
 
-def _ask(where: Places, request: dict[str, Any]) -> dict[str, Any]:
+def ask(where: Places, request: dict[str, Any]) -> dict[str, Any]:
     """What asyd answers. ConfigError: it says no, or there is nobody to ask."""
     path = where.admin_socket
     data = _exchange(path, json.dumps(request).encode() + b"\n")
@@ -202,7 +202,7 @@ def _exchange(path: Path, request: bytes) -> bytes:
             except (BrokenPipeError, ConnectionResetError):
                 pass  # turned away at the door, perhaps with a line
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise _NotRunning(f"no asyd answers at {path}") from error
+        raise NotRunning(f"no asyd answers at {path}") from error
     except (BlockingIOError, TimeoutError) as error:
         raise _NoAnswer(f"asyd at {path} does not answer") from error
     except PermissionError as error:

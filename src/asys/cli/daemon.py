@@ -7,10 +7,15 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from asys import __version__
 from asys.cli import agents_options
 from asys.protocol.limits import DEFAULT_PORT
+
+MAX_PID: Final = (1 << 32) - 1
+UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+"""Seconds of what may stand behind the number of a duration."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +91,57 @@ def _parser() -> argparse.ArgumentParser:
         "the ones before: refused with 6400, or run (default: %(default)s)",
     )
     parser.add_argument(
+        "--audit-parameters",
+        choices=("on", "off"),
+        default="off",
+        help="keep the parameters of what agents do as well, in clear and in files of their own, "
+        "for `asys audit show --parameters` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--audit-parameters-days",
+        type=_count,
+        default=7,
+        metavar="N",
+        help="for so long (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--throttle",
+        type=_throttle,
+        default="signal",
+        metavar="signal|freeze|cpu:PERCENT",
+        help="how PROC_THROTTLE stops a process: by a signal; frozen with its descendants; or "
+        "held with them to 1 to 99 percent of one CPU (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--throttle-lease",
+        type=_duration,
+        default=0.0,
+        metavar="DURATION",
+        help="let a process go on when the agent that stopped it has had no session for so long, "
+        "as 90s, 15m or 2h; 0: never (default: 0)",
+    )
+    parser.add_argument(
+        "--audit-shadow",
+        metavar="HOST:PORT",
+        help="push the audit to this collector, see `asys audit collect` and `asyd collector`; "
+        "what agents do with agents, and vendors' instructions, then wait for it, 0.5 s at most",
+    )
+    parser.add_argument(
+        "--audit-strict",
+        action="store_true",
+        help="the same for all that changes or discloses anything: who cuts the line to the "
+        "collector then disarms the node",
+    )
+    parser.add_argument(
+        "--vendor",
+        action="append",
+        metavar="DOMAIN[,OPTION...]",
+        help="let agents use the instructions of an installed vendor whom their line names in "
+        "vendors=; options are network, memory=256M, cpu=50 (percent of one core), user=NAME and "
+        "config=FILE; "
+        "may be repeated",
+    )
+    parser.add_argument(
         "--supervisord",
         metavar="URL",
         help="where supervisord answers, if there is no systemd: unix:///run/supervisor.sock or "
@@ -103,8 +159,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     agents = _add_command(commands, "agents", "edit, check and try out who may do what")
     agents_options.add_actions(agents, _add_command, _add_state_dir)
+    _add_collector(commands)
     _add_control(commands)
     return parser
+
+
+def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands of `asys.cli.collector_commands`."""
+    collector = _add_command(commands, "collector", "trust or list collectors of the audit")
+    actions = collector.add_subparsers(dest="action", metavar="ACTION", required=True)
+    trust = _add_command(actions, "trust", "pin the key that a collector must show")
+    trust.add_argument("address", metavar="HOST:PORT")
+    trust.add_argument("key", metavar="KEY", help="what `asys audit collect` prints behind READY")
+    listing = _add_command(actions, "list", "show the collectors whose keys are pinned")
+    listing.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -126,6 +194,26 @@ def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     for parser in (sessions, listing, close, dark, light, reload):
         _add_admin_socket(parser, argparse.SUPPRESS)
+    _add_held(commands, "throttled", "processes that asyd has stopped for agents")
+    _add_held(commands, "isolations", "processes that asyd has cut off the network")
+
+
+def _add_held(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, what: str
+) -> None:
+    """The commands of `asys.cli.held_commands` for one kind."""
+    held = _add_command(commands, name, f"list or release {what}, also when asyd does not run")
+    actions = held.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listing = _add_command(actions, "list", f"show {what}")
+    release = _add_command(actions, "release", f"let go {what}, or all of them")
+    wanted = release.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("pid", metavar="PID", nargs="?", type=_pid)
+    wanted.add_argument("--all", action="store_true", help="every one")
+    for parser in (held, listing, release):
+        _add_admin_socket(parser, argparse.SUPPRESS)
+        _add_state_dir(parser, argparse.SUPPRESS)
+    for parser in (listing, release):
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_command(
@@ -179,6 +267,29 @@ def _count(written: str) -> int:
 
 def _rate(written: str) -> int:
     return _number(written, 0, "a number")
+
+
+def _pid(written: str) -> int:
+    if not re.fullmatch("[0-9]{1,10}", written) or not 0 < int(written) <= MAX_PID:
+        raise argparse.ArgumentTypeError(f"{written!r} is not a PID")
+    return int(written)
+
+
+def _throttle(written: str) -> str:
+    if not re.fullmatch("signal|freeze|cpu:[1-9][0-9]?", written):
+        raise argparse.ArgumentTypeError(
+            f"{written!r} is not signal, freeze or cpu:PERCENT, 1 to 99 percent of one CPU"
+        )
+    return written
+
+
+def _duration(written: str) -> float:
+    found = re.fullmatch("([0-9]{1,7})([smhd])|0", written)
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{written!r} is not a duration: a number with s, m, h or d behind it, or 0"
+        )
+    return float(int(found[1]) * UNITS[found[2]]) if found[1] else 0.0
 
 
 def _number(written: str, least: int, what: str) -> int:

@@ -6,12 +6,16 @@ import argparse
 import os
 import sys
 
+from asys.client.address import Address
+from asys.node.audit.shadow.pinned import parse_collector
 from asys.node.daemon import Options, run
 from asys.node.disk.config_dir import ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError
 from asys.node.listen import ListenError, parse_address
 from asys.node.platform.base import PlatformError
 from asys.node.server import Limits
+from asys.node.vendor.enabled import Enabled, parse_all
+from asys.vendor.definition import VendorError
 
 
 class UsageError(Exception):
@@ -39,6 +43,14 @@ def _command(arguments: argparse.Namespace) -> int:
         from asys.cli import agents_commands
 
         return agents_commands.execute(arguments)
+    if arguments.command in ("throttled", "isolations"):
+        from asys.cli import held_commands
+
+        return held_commands.execute(arguments)
+    if arguments.command == "collector":
+        from asys.cli import collector_commands
+
+        return collector_commands.execute(arguments)
     from asys.cli import control_commands  # asyd itself has no use for it
 
     return control_commands.execute(arguments)
@@ -75,6 +87,9 @@ def _options(arguments: argparse.Namespace) -> Options:
     except ListenError as error:
         raise UsageError(error) from error
     check_supervisord(arguments.supervisord)
+    if arguments.audit == "off" and arguments.audit_parameters == "on":
+        raise UsageError("--audit-parameters on keeps what is beside records: not with --audit off")
+    shadow = _shadow(arguments)
     return Options(
         config_dir=arguments.config_dir or default_config_dir(),
         addresses=addresses,
@@ -91,14 +106,47 @@ def _options(arguments: argparse.Namespace) -> Options:
         audit=arguments.audit,
         audit_dir=arguments.audit_dir,
         audit_full=arguments.audit_full,
+        audit_shadow=shadow,
+        audit_strict=arguments.audit_strict,
+        throttle=arguments.throttle,
+        throttle_lease=arguments.throttle_lease,
+        audit_parameters=arguments.audit_parameters,
+        audit_parameters_days=arguments.audit_parameters_days,
+        vendors=_vendors(arguments),
     )
+
+
+def _shadow(arguments: argparse.Namespace) -> Address | None:
+    """The collector that is meant, if there is to be one. UsageError."""
+    if arguments.audit_shadow is None:
+        if arguments.audit_strict:
+            raise UsageError("--audit-strict waits for a collector; name one with --audit-shadow")
+        return None
+    if arguments.audit == "off":
+        raise UsageError("--audit-shadow has nothing to push with --audit off; leave one of both")
+    try:
+        return parse_collector(arguments.audit_shadow)
+    except ValueError as error:
+        raise UsageError(f"--audit-shadow: {error}") from error
+
+
+def _vendors(arguments: argparse.Namespace) -> tuple[Enabled, ...]:
+    """The vendors to enable. UsageError."""
+    if not arguments.vendor:
+        return ()
+    if arguments.mode == "monitor":
+        raise UsageError("--vendor has no use with --mode monitor, which does nothing for anybody")
+    try:
+        return parse_all(arguments.vendor)
+    except VendorError as error:
+        raise UsageError(f"--vendor: {error}") from error
 
 
 def check_supervisord(url: str | None) -> None:
     """UsageError for what cannot be the URL of a supervisord."""
     if url is None:
         return
-    from asys.node.platform.http_rpc import Endpoint  # takes memory, and few need it
+    from asys.node.platform.services.http_rpc import Endpoint  # takes memory, and few need it
 
     try:
         Endpoint.parse(url)

@@ -6,9 +6,19 @@
 
 from __future__ import annotations
 
-from asys.isa import control, core, process, security
+from asys.isa import control, core, diagnostics, network, process, security
 from asys.isa.capmap import CapabilityMap
-from asys.isa.control import ABANDON, REKEY, TASK_QUERY, Abandoned, TaskState, TaskStatus
+from asys.isa.control import (
+    ABANDON,
+    CONTINUE,
+    REKEY,
+    TASK_CANCEL,
+    TASK_QUERY,
+    Abandoned,
+    ChainHandle,
+    TaskState,
+    TaskStatus,
+)
 from asys.isa.core import (
     SYS_CAPS,
     SYS_HELLO,
@@ -37,6 +47,22 @@ from asys.isa.definition import (
     Risk,
     TaskHandle,
 )
+from asys.isa.diagnostics import (
+    LOG_DETAIL,
+    LOG_SUMMARY,
+    PROC_TREE,
+    EntryFlags,
+    LogDetail,
+    LogEntry,
+    LogEvent,
+    LogSource,
+    LogSummary,
+    ProcessTree,
+    Severity,
+    SummaryFlags,
+    TreeProcess,
+)
+from asys.isa.network import NET_ISOLATE, IsolateAction
 from asys.isa.process import PROC_THROTTLE, SVC_RESTART, ThrottleAction
 from asys.isa.security import (
     AGENT_ADD,
@@ -47,9 +73,10 @@ from asys.isa.security import (
     Agents,
     ListedAgent,
 )
+from asys.isa.untrusted import UntrustedText
 
 REGISTRY = Registry()
-for _group in (core, control, process, security):
+for _group in (core, control, process, network, security, diagnostics):
     REGISTRY.add(*_group.INSTRUCTIONS)
 
 __all__ = [
@@ -57,7 +84,12 @@ __all__ = [
     "AGENT_ADD",
     "AGENT_LIST",
     "AGENT_REMOVE",
+    "CONTINUE",
+    "LOG_DETAIL",
+    "LOG_SUMMARY",
+    "NET_ISOLATE",
     "PROC_THROTTLE",
+    "PROC_TREE",
     "REGISTRY",
     "REKEY",
     "SVC_RESTART",
@@ -65,6 +97,7 @@ __all__ = [
     "SYS_HELLO",
     "SYS_PROCS",
     "SYS_STATUS",
+    "TASK_CANCEL",
     "TASK_QUERY",
     "Abandoned",
     "AgentFlags",
@@ -74,25 +107,38 @@ __all__ = [
     "Architecture",
     "Capabilities",
     "CapabilityMap",
+    "ChainHandle",
     "Empty",
+    "EntryFlags",
     "FileSystem",
     "Group",
     "Guide",
     "Hello",
     "Instruction",
+    "IsolateAction",
     "Level",
     "ListedAgent",
+    "LogDetail",
+    "LogEntry",
+    "LogEvent",
+    "LogSource",
+    "LogSummary",
     "Mode",
     "NodeFlags",
     "PressureSource",
     "Process",
     "ProcessFlags",
+    "ProcessTree",
     "Processes",
     "Registry",
     "Risk",
+    "Severity",
     "Status",
+    "SummaryFlags",
     "TaskHandle",
     "TaskState",
     "TaskStatus",
     "ThrottleAction",
+    "TreeProcess",
+    "UntrustedText",
 ]

@@ -23,7 +23,7 @@ def spans(layout: type[Layout]) -> list[Span]:
     """The payload of `layout` from its first byte to its last, reserved bytes included.
 
     A field of slots is one span; the bytes of a slot are `spans(field.slot)`. What is open-ended
-    has the size 0; where it is counted, its length is the byte at its offset.
+    has the size 0; where it is counted, the bytes at its offset are its length.
     """
     found: list[Span] = []
     offset = 0
@@ -53,5 +53,7 @@ def size_range(layout: type[Layout]) -> tuple[int, int]:
     if last is None:
         return layout.SIZE, layout.SIZE
     if last.slot is not None:
-        return layout.SIZE, layout.SIZE + last.most * last.slot.SIZE
+        return layout.SIZE, layout.SIZE + last.most * size_range(last.slot)[1]
+    if last.optional:
+        return layout.SIZE, layout.SIZE + last.size
     return layout.SIZE + last.least, layout.SIZE + last.most

@@ -44,6 +44,7 @@ def words(lit: int, page: int = 0) -> tuple[int, int]:
     return low & 0xFFFFFFFF, low >> 32 & 0xFFFFFFFF
 
 
+_CONTINUE: Final = 0x10
 _REKEY: Final = 0x13
 _CODE: Final = re.compile(r"[0-9A-Fa-f]{2}")
 
@@ -55,6 +56,15 @@ ALL: Final = bits(range(0x90)) & ~bits([0x60, 0x61, 0x62])
 
 EVERYTHING: Final = (1 << 256) - 1
 """All 256 codes."""
+
+CARRIER: Final = bits([_CONTINUE])
+"""CONTINUE, whose bit is never granted by itself: it follows from the rest of a map."""
+
+
+def with_carrier(lit: int, chainable: int) -> int:
+    """A map with the bit of CONTINUE as it follows: 1 where some `chainable` code is lit."""
+    return lit | CARRIER if lit & chainable else lit & ~CARRIER
+
 
 SETS: Final[dict[str, int]] = {
     "core": CORE,

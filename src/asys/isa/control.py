@@ -6,7 +6,8 @@ from enum import IntEnum
 from typing import Annotated
 
 from asys.isa.definition import Empty, Guide, Instruction, Risk
-from asys.protocol.codec import Layout, layout, u8, u16, u32
+from asys.protocol.codec import Layout, layout, rest, u8, u16, u32
+from asys.protocol.limits import MAX_FRAGMENT
 
 
 class TaskStatus(IntEnum):
@@ -18,6 +19,21 @@ class TaskStatus(IntEnum):
     TIMEOUT = 3
     CANCELLED = 4
     NOT_FOUND = 0xFF
+
+
+@layout
+class Fragment(Layout):
+    """A fragment behind the first. 4 to 65,494 bytes; signed at most 65,490, sealed 65,474."""
+
+    handle: Annotated[int, u32("chain handle from the first fragment")]
+    fragment: Annotated[bytes, rest("the next part of the payload", most=MAX_FRAGMENT)]
+
+
+@layout
+class ChainHandle(Layout):
+    """What the first fragment of a chain is answered. 4 bytes."""
+
+    handle: Annotated[int, u32("chain handle, valid in this session only")]
 
 
 @layout
@@ -66,6 +82,50 @@ class Abandoned(Layout):
     closed: Annotated[int, u16("other sessions of this agent that were closed")]
 
 
+CONTINUE = Instruction(
+    0x10,
+    "CONTINUE",
+    request=Fragment,
+    reply=Empty,
+    idempotent=False,
+    carrier=True,
+    guide=Guide(
+        description="The next part of a payload that is too long for one frame.",
+        when="Never by hand: the SDK cuts what is too long for one frame.",
+        when_not="For an instruction that is not chainable: it takes no fragments.",
+        side_effects="With the last part, those of the instruction that the payload is for.",
+        reversible="Up to the last part nothing has been done; a chain that does not go on ends by "
+        "itself.",
+        risk=Risk.NONE,
+    ),
+)
+
+
+@layout
+class CancelledTask(Layout):
+    """The task that is to be cancelled. 4 bytes."""
+
+    handle: Annotated[int, u32("task handle from an asynchronous instruction")]
+
+
+TASK_CANCEL = Instruction(
+    0x12,
+    "TASK_CANCEL",
+    request=CancelledTask,
+    reply=TaskState,
+    guide=Guide(
+        description="Takes a restart that has not begun out of the service manager's queue, and "
+        "says where its task stands then.",
+        when="A restart is pending behind other jobs and is not wanted any more.",
+        when_not="To stop a service, or a restart that has begun: it goes on, and the answer is "
+        "pending. Nor in another session than the one that started the task.",
+        side_effects="The restart does not happen, also for others that have asked for the same "
+        "one. A final answer frees the handle.",
+        reversible="Ask for the restart again.",
+        risk=Risk.LOW,
+    ),
+)
+
 REKEY = Instruction(
     0x13,
     "REKEY",
@@ -101,4 +161,4 @@ ABANDON = Instruction(
     ),
 )
 
-INSTRUCTIONS = (TASK_QUERY, REKEY, ABANDON)
+INSTRUCTIONS = (CONTINUE, TASK_QUERY, TASK_CANCEL, REKEY, ABANDON)

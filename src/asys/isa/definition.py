@@ -96,10 +96,15 @@ class Guide:
 class Instruction(Generic[P, R]):
     """One instruction. `request` and `reply` are layouts; the rest is metadata.
 
-    `ignores_extra`: bytes behind the request's layout are ignored instead of refused.
+    `ignores_extra`: bytes behind the request's layout are ignored instead of refused. `chainable`:
+    it may be sent in fragments, as CONTINUE says. `carrier`: it only carries others and is nobody's
+    to call, so it is neither a method of the SDK nor a command. `vendor_id`: the vendor that has
+    declared it, whose id stands in front of its payload; None for the instruction set itself.
     """
 
     __slots__ = (
+        "carrier",
+        "chainable",
         "code",
         "guide",
         "idempotent",
@@ -110,6 +115,7 @@ class Instruction(Generic[P, R]):
         "name",
         "reply",
         "request",
+        "vendor_id",
     )
 
     def __init__(
@@ -124,6 +130,8 @@ class Instruction(Generic[P, R]):
         mode: Mode = Mode.SYNC,
         idempotent: bool = True,
         ignores_extra: bool = False,
+        chainable: bool = False,
+        carrier: bool = False,
     ) -> None:
         if not (isinstance(request, type) and issubclass(request, Layout)):
             raise TypeError(f"{name}: request must be a layout")
@@ -139,6 +147,9 @@ class Instruction(Generic[P, R]):
         self.mode = mode
         self.idempotent = idempotent
         self.ignores_extra = ignores_extra
+        self.chainable = chainable
+        self.carrier = carrier
+        self.vendor_id: int | None = None
 
     @property
     def group(self) -> Group:

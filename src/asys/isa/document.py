@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import IntFlag
 
-from asys.isa import REGISTRY, AnyInstruction, Level, Mode
+from asys.isa import REGISTRY, AnyInstruction, Level, Mode, sample
 from asys.isa.bytemap import Span, parameters, size_range, spans
 from asys.protocol.codec import Field, Layout
 from asys.protocol.limits import SEQ_SIZE, SW_SIZE
@@ -22,13 +22,18 @@ request that comes after the header and, where the frame is signed, after the {S
 Seq. Every response ends in a status word of {SW_SIZE} bytes, which the sizes below do not count.
 What has a scale travels multiplied by it: 12.5 % with a scale of 100 is 1250 on the wire. Reserved
 bytes are sent as zero and ignored on receipt.
+
+Each section ends with an example: a call of the SDK, and the request frame that it sends. Frames
+that are signed are those of a session with the keys of Appendix A of
+[protocol.md](protocol.md#appendix-a-a-worked-session) and Seq 1; payloads of enc-sign are
+encrypted in them. `asys inspect` takes any of these frames apart.
 """
 
 
 def to_markdown() -> str:
     """The text of docs/instructions.md."""
     parts = [_INTRODUCTION, _overview()]
-    parts += [_section(one) for one in REGISTRY]
+    parts += [f"{_section(one)}\n{_example(one)}" for one in REGISTRY]
     parts.append(_status_words())
     return "\n".join(parts)
 
@@ -77,6 +82,14 @@ def _section(one: AnyInstruction) -> str:
     return "\n".join(lines)
 
 
+def _example(one: AnyInstruction) -> str:
+    call = sample.call(one)
+    lines = ["Example:", ""]
+    if call:
+        lines += ["```python", call, "```", ""]
+    return "\n".join([*lines, "```", sample.frame(one).hex(" "), "```", ""])
+
+
 def _level(level: Level) -> str:
     return "plain" if level is Level.PLAIN else f"at least {level.title}"
 
@@ -115,17 +128,23 @@ def _fields(layout: type[Layout]) -> str:
 
 def _size(span: Span) -> str:
     field = span.field
-    if field is None or not field.open_ended:
+    if field is None or not field.open_ended or field.optional:
         return str(span.size)
     if field.slot is not None:
-        return f"{field.slot.SIZE} x count"
-    return f"{'1 + ' if field.counted else ''}{field.least}-{field.most}"
+        return f"{_slot_size(field.slot)} x count"
+    return f"{f'{field.counted} + ' if field.counted else ''}{field.least}-{field.most}"
+
+
+def _slot_size(slot: type[Layout]) -> str:
+    least, most = size_range(slot)
+    return str(least) if least == most else f"{least}-{most}"
 
 
 def _columns(field: Field) -> tuple[str, str, str, str]:
     kind = field.kind
     if field.slot is not None:
-        kind = f"{'up to ' if field.kind == 'rows' else ''}{field.most} slots of {field.slot.SIZE}"
+        most = "up to " if field.kind == "rows" else ""
+        kind = f"{most}{field.most} slots of {_slot_size(field.slot)}"
     numeric = field.kind.startswith("u")
     scale = str(field.scale) if numeric and field.scale != 1 else ""
     notes = [field.doc]
@@ -135,8 +154,14 @@ def _columns(field: Field) -> tuple[str, str, str, str]:
         notes.append(f"at least {field.least}")
     if numeric and field.enum is None and field.most != (1 << 8 * field.size) - 1:
         notes.append(f"at most {field.most}")
+    if field.boolean:
+        notes = [f"{field.doc}; other bits have no meaning"]
+    if field.optional:
+        notes.append("may be left out")
+    if field.only_with:
+        notes.append(f"only with {field.only_with[0]} {field.only_with[1]}")
     if field.counted:
-        notes.append("its length, u8, stands before it")
+        notes.append(f"its length, u{8 * field.counted}, stands before it")
     if field.pattern:
         notes.append(f"characters `{field.pattern}`")
     if field.refuse:

@@ -4,8 +4,10 @@
 
 The data has no null: a key that does not apply is left out. Numbers named `least`, `most`, `absent`
 and the values of enums are as on the wire; `scale` is what a value is multiplied by to get there.
-The length of a text that is `counted` is a u8 at its offset, the text stands behind it. `written`
-says what a person may write for bytes that are more than bytes.
+The length of a text that is `counted` stands at its offset, the text behind it; it is a u8, or has
+as many bytes as `length_size` says. What is `boolean` is bit 0 of its byte. What is `optional` ends
+the payload or is left out, and is there only when the field in `only_with` has that value.
+`written` says what a person may write for bytes that are more than bytes.
 """
 
 from __future__ import annotations
@@ -46,19 +48,21 @@ class Row(NamedTuple):
 
 def table_rows() -> list[Row]:
     """The instructions in order of code; the headings are `Row._fields`."""
-    return [
-        Row(
-            f"{one.code:02X}",
-            one.name,
-            one.group.title,
-            one.level.title,
-            one.mode.value,
-            "yes" if one.idempotent else "no",
-            one.guide.risk.value,
-            one.guide.description,
-        )
-        for one in REGISTRY
-    ]
+    return [row(one) for one in REGISTRY]
+
+
+def row(one: AnyInstruction) -> Row:
+    """An instruction as a line of the table."""
+    return Row(
+        f"{one.code:02X}",
+        one.name,
+        one.group.title,
+        one.level.title,
+        one.mode.value,
+        "yes" if one.idempotent else "no",
+        one.guide.risk.value,
+        one.guide.description,
+    )
 
 
 def as_dict() -> dict[str, Any]:
@@ -85,13 +89,18 @@ def as_dict() -> dict[str, Any]:
             }
             for sw, meaning in MEANINGS.items()
         ],
-        "instructions": [_instruction(one) for one in REGISTRY],
+        "instructions": [entry(one) for one in REGISTRY],
     }
 
 
 def to_json() -> str:
     """`as_dict` as JSON, indented, with a newline at its end."""
-    return json.dumps(as_dict(), indent=2, ensure_ascii=False) + "\n"
+    return dump_json(as_dict())
+
+
+def dump_json(data: Mapping[str, Any]) -> str:
+    """Plain data as JSON, indented, with a newline at its end."""
+    return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
 
 def to_toml() -> str:
@@ -123,6 +132,8 @@ def _protocol() -> dict[str, Any]:
             "max_standard_data": apdu.MAX_STANDARD_DATA,
             "max_data": limits.MAX_DATA,
             "max_frame": limits.MAX_FRAME,
+            "max_chain": limits.MAX_CHAIN,
+            "max_fragment": limits.MAX_FRAGMENT,
             "seq_size": limits.SEQ_SIZE,
             "max_seq": MAX_SEQ,
             "auth_tag_size": limits.AUTH_TAG_SIZE,
@@ -141,7 +152,8 @@ def _protocol() -> dict[str, Any]:
     }
 
 
-def _instruction(one: AnyInstruction) -> dict[str, Any]:
+def entry(one: AnyInstruction) -> dict[str, Any]:
+    """An instruction as plain data."""
     guide = one.guide
     return {
         "code": one.code,
@@ -154,6 +166,8 @@ def _instruction(one: AnyInstruction) -> dict[str, Any]:
         "mode": one.mode.value,
         "idempotent": one.idempotent,
         "ignores_extra_data": one.ignores_extra,
+        "chainable": one.chainable,
+        "carrier": one.carrier,
         "guide": {
             "description": guide.description,
             "when": guide.when,
@@ -187,15 +201,23 @@ def _layout(layout: type[Layout]) -> dict[str, Any]:
 def _field(field: Field) -> dict[str, Any]:
     found: dict[str, Any] = {"type": field.kind, "doc": field.doc}
     if field.kind == "text":
-        found |= {"size_min": field.least, "size_max": field.most, "pattern": field.pattern}
+        found |= {"size_min": field.least, "size_max": field.most}
+        if field.convert is None:
+            found["pattern"] = field.pattern
         if field.refuse:
             found["refuse"] = field.refuse
-        return found | {"counted": field.counted}
+        found["counted"] = bool(field.counted)
+        if field.counted > 1:
+            found["length_size"] = field.counted
+        return found | ({"written": field.convert.written} if field.convert else {})
     if field.kind == "rows" and field.slot is not None:
         return found | {"count_max": field.most, "slot": _layout(field.slot)}
     found["size"] = field.size
     if field.slot is not None:
         return found | {"count": field.most, "slot": _layout(field.slot)}
+    if field.kind == "bytes" and field.open_ended:
+        del found["size"]
+        return found | {"size_min": field.least, "size_max": field.most}
     if field.kind == "bytes":
         return found | ({"written": field.convert.written} if field.convert else {})
     found |= {"least": field.least, "most": field.most, "scale": field.scale}
@@ -203,6 +225,12 @@ def _field(field: Field) -> dict[str, Any]:
         found["unit"] = field.unit
     if field.absent is not None:
         found["absent"] = field.absent
+    if field.boolean:
+        found["boolean"] = True
+    if field.optional:
+        found["optional"] = True
+    if field.only_with:
+        found["only_with"] = {field.only_with[0]: int(field.only_with[1])}
     if field.enum is not None:
         found["enum"] = field.enum.__name__
         found["flags"] = issubclass(field.enum, IntFlag)
@@ -241,9 +269,9 @@ def _dump_table(table: Mapping[str, Any], path: tuple[str, ...], lines: list[str
             lines += ["", f"[{name}]"]
             _dump_table(value, (*path, key), lines)
             continue
-        for entry in value:
+        for one in value:
             lines += ["", f"[[{name}]]"]
-            _dump_table(entry, (*path, key), lines)
+            _dump_table(one, (*path, key), lines)
 
 
 def _holds_tables(value: object) -> bool:

@@ -6,14 +6,12 @@ payload of an Enc+Sign frame is shown, not opened. Nothing here raises for any i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from enum import IntEnum, IntFlag
 from typing import Final, NamedTuple
 
-from asys.isa import REGISTRY, AnyInstruction, Capabilities, Group
+from asys.isa import CONTINUE, REGISTRY, AnyInstruction, Capabilities, Group
 from asys.isa.bytemap import Span, parameters, size_range, spans
 from asys.isa.core import PAGE_MASK
+from asys.isa.inspect_values import BITMAPS, SPECIAL, bitmap, value_of
 from asys.protocol import apdu
 from asys.protocol.codec import BadValue, Field, Layout, WrongSize
 from asys.protocol.limits import AEAD_TAG_SIZE, AUTH_TAG_SIZE, MAX_DATA, SEQ_SIZE, SW_SIZE
@@ -140,8 +138,9 @@ def _request(walk: _Walk) -> None:
     sec = cla & apdu.CLA_SEC
     walk.peek(length, "the data")
     start = walk.at
-    fault = _data(walk, instruction, sec, length)
-    if not fault and instruction is not None and sec != apdu.SEC_ENC_SIGN:
+    first = bool(cla & apdu.CLA_MORE) and instruction is not CONTINUE
+    fault = _data(walk, instruction, sec, length, first=first)
+    if not fault and not first and instruction is not None and sec != apdu.SEC_ENC_SIGN:
         payload = walk.data[start + (SEQ_SIZE if sec else 0) : start + length]
         fault = _payload_fault(instruction, p1, p2, payload)
     le_size = 2 if extended else 1
@@ -188,7 +187,7 @@ def _unknown_code(code: int) -> str:
 
 def _parameter(walk: _Walk, place: str, used: tuple[str, Field] | None) -> int:
     raw = walk.peek(1, place)
-    meaning = "no meaning here" if used is None else f"{used[0]} = {_value(used[1], raw)}"
+    meaning = "no meaning here" if used is None else f"{used[0]} = {value_of(used[1], raw)}"
     walk.take(1, place, meaning)
     return raw[0]
 
@@ -208,8 +207,13 @@ def _length(walk: _Walk, extended: bool) -> int:
     return length
 
 
-def _data(walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int) -> str:
-    """Takes the `length` bytes of data; the fault that they or the security level show, or ""."""
+def _data(
+    walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int, *, first: bool
+) -> str:
+    """Takes the `length` bytes of data; the fault that they or the security level show, or "".
+
+    `first`: they are the first fragment of a payload.
+    """
     fault = ""
     if sec:
         if length < SEQ_SIZE:
@@ -222,12 +226,20 @@ def _data(walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int
         if seq == 0:
             fault = _status(SW.ALREADY_RECEIVED, "Seq starts at 1")
     if sec == apdu.SEC_ENC_SIGN:
-        sealed = _sealed(walk, instruction, length)
+        sealed = _sealed(walk, instruction, length, first=first)
         return fault or sealed  # a node looks at Seq before it opens anything
     if instruction is None:
         if length:
             walk.take(length, "payload", "of an instruction that is not known here")
         return fault or _status(SW.NO_SUCH_INSTRUCTION, "the code is not known here")
+    if first:
+        if length:
+            walk.take(length, "payload", "its first fragment")
+        if sec >> 2 < instruction.level:
+            return fault or _status(
+                SW.DENIED, f"{instruction.name} must be {instruction.level.title}"
+            )
+        return fault or _fragment_fault(instruction)
     extra = "ignored" if instruction.ignores_extra else "more than the instruction takes"
     _payload(walk, instruction.request, length, extra)
     if not fault and sec >> 2 < instruction.level:
@@ -235,7 +247,14 @@ def _data(walk: _Walk, instruction: AnyInstruction | None, sec: int, length: int
     return fault
 
 
-def _sealed(walk: _Walk, instruction: AnyInstruction | None, length: int) -> str:
+def _fragment_fault(instruction: AnyInstruction) -> str:
+    """What is wrong with a first fragment for an instruction."""
+    if instruction.chainable:
+        return ""
+    return _status(SW.WRONG_LENGTH, f"{instruction.name} takes no fragments")
+
+
+def _sealed(walk: _Walk, instruction: AnyInstruction | None, length: int, *, first: bool) -> str:
     """Takes the `length` bytes behind Seq. Of what is inside, only its length can be judged."""
     inner = length - AEAD_TAG_SIZE
     if inner < 0:
@@ -247,8 +266,11 @@ def _sealed(walk: _Walk, instruction: AnyInstruction | None, length: int) -> str
     walk.take(AEAD_TAG_SIZE, "payload tag", "not verified: that takes the session's key")
     if instruction is None:
         return _status(SW.NO_SUCH_INSTRUCTION, "the code is not known here")
+    if first:
+        return _fragment_fault(instruction)
     least, most = size_range(instruction.request)
-    too_long = inner > most and instruction.request.FIXED and not instruction.ignores_extra
+    bounded = instruction.request.FIXED or instruction.request.OPTIONAL
+    too_long = inner > most and bounded and not instruction.ignores_extra
     if inner < least or too_long:
         said = f"{inner} bytes are sealed, {instruction.name} takes {least}"
         return _status(SW.WRONG_LENGTH, said if least == most else f"{said} to {most}")
@@ -278,9 +300,11 @@ def _fields(walk: _Walk, layout: type[Layout], found: list[Span], end: int, pref
     for span in found:
         size = span.size
         name = prefix + span.name
-        if span.field is not None and span.field.open_ended:
+        if span.field is not None and span.field.open_ended and not span.field.optional:
             if span.field.counted and walk.at < end:
-                walk.take(1, f"{name} length", f"{walk.peek(1, name)[0]} bytes of text follow")
+                size = min(span.field.counted, end - walk.at)
+                length = int.from_bytes(walk.peek(size, name), "big")
+                walk.take(size, f"{name} length", f"{length} bytes of text follow")
             size = end - walk.at
         if size == 0 or size > end - walk.at:
             return
@@ -292,11 +316,11 @@ def _fields(walk: _Walk, layout: type[Layout], found: list[Span], end: int, pref
             _slots(walk, name, span.field.slot, span.field.most)
         else:
             raw = walk.peek(size, name)
-            if span.name in _BITMAPS:
-                said = _bitmap(raw, _BITMAPS[span.name] + _first_code(walk, end))
+            if span.name in BITMAPS:
+                said = bitmap(raw, BITMAPS[span.name] + _first_code(walk, end))
             else:
-                special = _SPECIAL.get(span.name)
-                said = special(raw) if special else _value(span.field, raw)
+                special = SPECIAL.get(span.name)
+                said = special(raw) if special else value_of(span.field, raw)
             walk.take(size, name, f"{said}: {span.field.doc}")
 
 
@@ -312,39 +336,12 @@ def _slots(walk: _Walk, name: str, slot: type[Layout], count: int) -> None:
 def _rows(walk: _Walk, name: str, slot: type[Layout], end: int) -> None:
     index = 0
     while end - walk.at >= slot.SIZE:
-        _fields(walk, slot, spans(slot), walk.at + slot.SIZE, f"{name}[{index}].")
+        size = slot.SIZE
+        if not slot.FIXED:
+            size = min(slot.measure(walk.data[walk.at : walk.at + size]), end - walk.at)
+        _fields(walk, slot, spans(slot), walk.at + size, f"{name}[{index}].")
         index += 1
 
-
-def _value(field: Field, raw: bytes) -> str:
-    """What the bytes of a field say, in the terms of its declaration."""
-    if field.kind == "text":
-        return ascii(raw.decode("latin-1"))
-    if field.convert is not None:
-        said = str(field.convert.decode(raw))
-        return ascii(said) if said else "none"
-    if field.kind == "bytes":
-        return ascii(raw.decode("latin-1")) if raw.isalnum() else raw.hex()
-    number = int.from_bytes(raw, "big")
-    if number == field.absent:
-        return "none"
-    if field.enum is not None:
-        return _code(field.enum, number)
-    value = f"{number / field.scale:g}" if field.scale != 1 else str(number)
-    return f"{value} {field.unit}" if field.unit else value
-
-
-def _code(enum: type[IntEnum] | type[IntFlag], number: int) -> str:
-    members = enum.__members__.items()
-    if issubclass(enum, IntFlag):
-        names = [name.lower() for name, value in members if number & value]
-        return f"{number:02X} ({', '.join(names) or 'none'})"
-    name = next((name.lower() for name, value in members if value == number), "unknown")
-    return f"{number} ({name})"
-
-
-_BITMAPS: Final = {"core_bitmap": 0x00, "ext_bitmap": 0x20}
-"""The first code of each bitmap of SYS_CAPS on its first page."""
 
 _PAGE_OFFSET: Final = next(span.offset for span in spans(Capabilities) if span.name == "page")
 
@@ -353,47 +350,3 @@ def _first_code(walk: _Walk, end: int) -> int:
     """The first code on the page of the capability map that a payload of SYS_CAPS shows."""
     page = walk.data[_PAGE_OFFSET] if end > _PAGE_OFFSET else 0
     return 64 * (page & PAGE_MASK)
-
-
-def _bitmap(raw: bytes, first: int) -> str:
-    bits = int.from_bytes(raw, "big")
-    codes = [first + bit for bit in range(8 * len(raw)) if bits >> bit & 1]
-    known = {code: REGISTRY.get(code) for code in codes}
-    names = [one.name if one else f"{code:02X}" for code, one in known.items()]
-    return f"{raw.hex().upper()} ({', '.join(names) or 'none'})"
-
-
-def _version(raw: bytes) -> str:
-    return f"{raw[0]}.{raw[1]}"
-
-
-def _moment(seconds: int) -> str:
-    return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds):%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _time(raw: bytes) -> str:
-    ns = int.from_bytes(raw, "big")
-    return f"{ns} ns ({_moment(ns // 10**9)})"
-
-
-def _expires(raw: bytes) -> str:
-    seconds = int.from_bytes(raw, "big")
-    return f"{seconds} ({_moment(seconds) if seconds else 'never'})"
-
-
-def _handle(raw: bytes) -> str:
-    text = raw.hex().upper()
-    return f"{text} (session {text[:4]}, task {text[4:]})"
-
-
-_SPECIAL: Final[dict[str, Callable[[bytes], str]]] = {
-    "protocol_version": _version,
-    "node_uid": bytes.hex,
-    "time_ns": _time,
-    "expires": _expires,
-    "handle": _handle,
-    "key": bytes.hex,
-    "key_hash": bytes.hex,
-    "parent_hash": bytes.hex,
-}
-"""Fields that say more when they are taken apart, or less than they seem to, by name."""

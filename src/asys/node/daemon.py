@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from asys import __version__
+from asys.client.address import Address as CollectorAddress
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.controls import NodeControls, report_agents
 from asys.node.admin.server import AdminServer, serve_admin
@@ -26,17 +27,27 @@ from asys.node.agents.authority import Store
 from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
 from asys.node.agents.directory import Delegate
 from asys.node.audit.append_only import give_up_capability
+from asys.node.audit.parameters import ParameterKeeping
+from asys.node.audit.shadow.host import Shadow
+from asys.node.audit.shadow.pinned import KnownCollectors
 from asys.node.audit.supervisor import Supervisor
 from asys.node.audit.writer import WriterOptions
 from asys.node.clock import LoopClock
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places, places
+from asys.node.held.isolations import Isolations, open_isolations
+from asys.node.held.throttled import Throttling
+from asys.node.held.throttled_store import Entry, ThrottledStore
 from asys.node.listen import Address, listen
 from asys.node.logs import set_up
 from asys.node.platform import choose_platform
+from asys.node.platform.base import Platform
+from asys.node.platform.machine import boot_id
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
+from asys.node.vendor.enabled import Enabled
+from asys.node.vendor.start import prepare
 
 try:
     import uvloop
@@ -50,7 +61,7 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 AUDIT_PATIENCE: Final = 2.0
 """Seconds that asyd waits at its end for the last records; they reach the disk anyway."""
 
-SPARE_FILES: Final = 64
+SPARE_FILES: Final = 128
 """File descriptors that asyd needs beside one for each connection."""
 
 
@@ -71,6 +82,13 @@ class Options:
     audit: str = "on"
     audit_dir: Path | None = None
     audit_full: str = "refuse"
+    audit_shadow: CollectorAddress | None = None
+    audit_strict: bool = False
+    throttle: str = "signal"
+    throttle_lease: float = 0.0
+    audit_parameters: str = "off"
+    audit_parameters_days: int = 7
+    vendors: tuple[Enabled, ...] = ()
 
 
 def run(options: Options) -> None:
@@ -102,22 +120,34 @@ async def _serve(config: ConfigDir, options: Options) -> None:
     blackout.prepare()
     delegates, store = _load_delegates(where)
     clock = LoopClock(asyncio.get_running_loop())
-    supervisor = _start_audit(options, where, clock)
+    secret = [config.path, where.state_dir, *([options.audit_dir] if options.audit_dir else [])]
+    vendors = prepare(options.vendors, secret, clock)
+    supervisor = _start_audit(options, where, clock, config)
+    logs = platform.logs(clock) if Mode(options.mode) is Mode.FULL else None
     node = Node(
         key=config.load_key(),
         book=config.load_agents(),
         platform=platform,
         clock=clock,
         services=platform.service_manager(options.supervisord),
+        logs=logs,
         limits=replace(options.limits, handshakes=options.handshake_rate),
         mode=Mode(options.mode),
         delegates=delegates,
         store=store,
         audit=supervisor.log if supervisor is not None else None,
         audit_needed=options.audit_full == "refuse",
+        throttling=_load_throttled(options, where),
+        isolations=_load_isolations(platform, where, clock),
+        vendors=vendors,
     )
-    if supervisor is not None:
-        node.protection.helpers = lambda: supervisor.pids
+    node.protection.helpers = lambda: (
+        *(supervisor.pids if supervisor is not None else ()),
+        *(vendors.pids if vendors is not None else ()),
+        *(logs.pids if logs is not None else ()),
+    )
+    if supervisor is not None and supervisor.shadow is not None:
+        node.strict = supervisor.shadow.strict
     controls = NodeControls(node, config, blackout)
     report_agents(config, node)
     make_room(options.limits)
@@ -125,6 +155,10 @@ async def _serve(config: ConfigDir, options: Options) -> None:
     servers: list[asyncio.Server | AdminServer] = []
     listening: list[Address] = []
     try:
+        if node.isolations is not None:
+            await node.isolations.recover()
+        if node.throttled is not None:
+            await node.throttled.look()  # what was stopped before may have ended since
         end = _handle_signals(controls)
         servers.append(serve_admin(controls, where.admin_socket))
         # Not before: an order that comes when nobody listens yet is left in the flag.
@@ -133,12 +167,18 @@ async def _serve(config: ConfigDir, options: Options) -> None:
             listener, actual = await listen(lambda: Session(node), address)
             servers.append(listener)
             listening.append(actual)
+        if vendors is not None:
+            await vendors.start()
+        if logs is not None:
+            logs.start()
         services = node.services.name if node.services is not None else "no service manager"
         for address in listening:
             _log.info("asyd %s listens on %s", __version__, address)
         _log.info("platform %s, %s, mode %s", platform.name, services, options.mode)
         for lack in platform.lacks():
             _log.info("%s", lack)
+        if node.throttled is not None and node.throttled.lack:
+            _log.warning("PROC_THROTTLE answers 6D00: %s", node.throttled.lack)
         gc.collect()
         gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         _say_ready(listening[0], node)
@@ -156,17 +196,42 @@ async def _serve(config: ConfigDir, options: Options) -> None:
             await supervisor.close(AUDIT_PATIENCE)
 
 
-def _start_audit(options: Options, where: Places, clock: LoopClock) -> Supervisor | None:
-    """Starts the writer of the audit; what it alone may do is given up then."""
+def _start_audit(
+    options: Options, where: Places, clock: LoopClock, config: ConfigDir
+) -> Supervisor | None:
+    """Starts the writer of the audit; what it alone may do is given up then. And the shipper."""
     if options.audit == "off":
         _log.warning("the audit is off: nothing that agents do is on record")
         return None
     directory = options.audit_dir or where.state_dir / "audit"
-    supervisor = Supervisor(WriterOptions(directory.absolute()), clock)
+    supervisor = Supervisor(
+        WriterOptions(
+            directory.absolute(), parameters=ParameterKeeping(days=options.audit_parameters_days)
+        ),
+        clock,
+        parameters=options.audit_parameters == "on",
+        shadow=_shadow(options, config),
+    )
     supervisor.start()
     give_up_capability()
     _log.info("what agents do is on record in %s", directory)
+    if supervisor.shadow is not None:
+        supervisor.shadow.start()
+        _log.info("it is pushed to the collector at %s", options.audit_shadow)
+    if options.audit_parameters == "on":
+        _log.info(
+            "the parameters of what they do are kept in clear, for %d days",
+            options.audit_parameters_days,
+        )
     return supervisor
+
+
+def _shadow(options: Options, config: ConfigDir) -> Shadow | None:
+    """Where the audit is pushed to. ConfigError: nobody has said which key the collector has."""
+    if options.audit_shadow is None:
+        return None
+    destination = KnownCollectors(config.path).destination(options.audit_shadow)
+    return Shadow(destination, config.load_key(), options.audit_strict)
 
 
 def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
@@ -180,6 +245,33 @@ def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
     except ConfigError as error:
         _log.error("no agent that an agent has added can connect: %s", error)
         return (), DamagedStore(store.path)
+
+
+def _load_throttled(options: Options, where: Places) -> Throttling:
+    """How processes are stopped, and those that were before this start."""
+    store = ThrottledStore(where.state_dir, boot_id())
+    entries: tuple[Entry, ...] = ()
+    try:
+        entries = store.load()
+    except ConfigError as error:
+        _log.error("what was stopped before is not known, and may be so still: %s", error)
+        with contextlib.suppress(OSError):
+            store.path.replace(store.path.with_suffix(".damaged"))
+    if entries:
+        _log.warning("%d processes were stopped before; see: asyd throttled list", len(entries))
+    return Throttling(options.throttle, options.throttle_lease, store, entries)
+
+
+def _load_isolations(platform: Platform, where: Places, clock: LoopClock) -> Isolations | None:
+    """What is cut off the network; whose it is may have been lost with the file."""
+    try:
+        return open_isolations(platform, clock, where.state_dir)
+    except ConfigError as error:
+        _log.error("it is not known who has isolated what: %s", error)
+        path = where.state_dir / "isolations.json"
+        with contextlib.suppress(OSError):
+            path.replace(path.with_suffix(".damaged"))
+        return open_isolations(platform, clock, where.state_dir, ())
 
 
 def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

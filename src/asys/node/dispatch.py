@@ -9,13 +9,15 @@ itself. A handler that looks for a target checks scope and rate by itself, as bo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import iscoroutine
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from asys.isa import REGISTRY, AnyInstruction, Empty
-from asys.isa.capmap import EVERYTHING
+from asys.isa.capmap import CARRIER, EVERYTHING
+from asys.node import chains
+from asys.node.audit.shadow.strict import Unacknowledged
 from asys.node.platform.base import PlatformError, translate
 from asys.node.recorder import DARK, READS
 from asys.node.refusal import Refused
@@ -65,6 +67,7 @@ class _Handled:
 
 
 _HANDLERS: Final[dict[int, _Handled]] = {}
+_ENTRIES: Final[dict[int, Entry]] = {}
 
 
 def handles(
@@ -92,6 +95,16 @@ def handles(
     return take
 
 
+def serves(codes: Iterable[int]) -> Callable[[Entry], Entry]:
+    """Makes a function the whole entry of codes: it makes every check behind existence itself."""
+
+    def take(entry: Entry) -> Entry:
+        _ENTRIES.update(dict.fromkeys(codes, entry))
+        return entry
+
+    return take
+
+
 def dark(_session: Session, _frame: Frame) -> bytes:
     """The answer to every instruction that does not exist for an agent, whatever the reason."""
     return DARK
@@ -106,11 +119,12 @@ class Dispatcher:
     """The gates of a node, made once at start; hands out a table for each capability map.
 
     `offered` is the map of what the node's mode offers at all; the rest answers 6D00 where granted.
+    `possible` are the codes that this node can do, `chainable` those that it takes in fragments.
     """
 
     def __init__(self, node: Node, offered: int = EVERYTHING) -> None:
         self._gates: list[Entry] = [dark] * 256
-        self.possible = 0
+        self.possible = self.chainable = 0
         self._tables: dict[int, list[Entry]] = {}
         for instruction in REGISTRY:
             code = instruction.code
@@ -118,8 +132,12 @@ class Dispatcher:
             if handled is not None and offered >> code & 1 and handled.possible(node):
                 self._gates[code] = _gate(instruction, handled)
                 self.possible |= 1 << code
+                self.chainable |= instruction.chainable << code
             else:
                 self._gates[code] = unsupported
+        for code, entry in _ENTRIES.items():
+            self._gates[code] = entry if offered >> code & 1 else unsupported
+        self.possible |= offered & CARRIER
 
     def table(self, caps: int, rates: Mapping[int, Bucket] | None = None) -> list[Entry]:
         """The entries for all 256 codes, for an agent with the capability map `caps`.
@@ -139,8 +157,8 @@ class Dispatcher:
 
     def _rated(self, code: int, bucket: Bucket) -> Entry:
         instruction = REGISTRY.get(code)
-        handled = _HANDLERS[code]
-        if instruction is None or handled.finds_target:
+        handled = _HANDLERS.get(code)
+        if instruction is None or handled is None or handled.finds_target:
             return self._gates[code]
         return _gate(instruction, handled, bucket)
 
@@ -157,6 +175,7 @@ def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None 
     more_than_reading = not READS[code]
     intends = more_than_reading and handled.intends and not handled.finds_target
     has_flags = code not in DEPLOYED
+    chainable = instruction.chainable
     level = instruction.level << 2  # as the Sec bits of CLA
     ignores_payload = instruction.request is Empty and instruction.ignores_extra
 
@@ -167,7 +186,7 @@ def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None 
         if sec < level:
             return SW.DENIED.wire
         if frame.cla & CLA_MORE:
-            return SW.WRONG_LENGTH.wire
+            return chains.first(session, frame) if chainable else SW.WRONG_LENGTH.wire
         try:
             if ignores_payload:
                 request: Layout = _EMPTY
@@ -192,6 +211,8 @@ def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None 
                 return NEW_KEYS
             if not iscoroutine(reply):
                 return _pack(reply, session.node.success if has_flags else _SUCCESS)
+        except Unacknowledged as wait:
+            return again(session, wait)
         except Exception as error:
             return _failure(session, instruction, error)
         return _later(session, instruction, reply, has_flags)
@@ -211,8 +232,27 @@ async def _later(
         if type(result) is bytes:
             return result
         return _pack(result, session.node.success if has_flags else _SUCCESS)
+    except Unacknowledged as wait:
+        return await again(session, wait)
     except Exception as error:
         return _failure(session, instruction, error)
+
+
+async def again(session: Session, wait: Unacknowledged) -> bytes:
+    """The answer to an instruction that has to wait for the collector before it runs.
+
+    It then goes the whole way once more, as its agent's table is by then: every check is made anew.
+    """
+    frame = wait.frame
+    if not await wait.acknowledged():
+        _log.info("6400 %02X for %s: no collector has its record", frame.ins, session.name)
+        return _BLOCKED
+    if session.closed:
+        return _BLOCKED
+    answer = session.grant.table[frame.ins](session, frame)
+    if type(answer) is bytes:
+        return answer
+    return await cast("Coroutine[Any, Any, bytes]", answer)
 
 
 def _failure(session: Session, instruction: AnyInstruction, error: Exception) -> bytes:

@@ -6,15 +6,12 @@ import asyncio
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 from asys.audit.records import Refusal
-from asys.isa import Capabilities
-from asys.isa.capmap import CORE, EVERYTHING, words
-from asys.isa.core import PAGES
+from asys.isa import CONTINUE
+from asys.isa.capmap import EVERYTHING, with_carrier
 from asys.node import handlers
 from asys.node.agents.authority import Authority, Store
 from asys.node.agents.book import AgentBook
@@ -23,19 +20,28 @@ from asys.node.agents.grant import Grant
 from asys.node.agents.rates import Bucket, RateLimit
 from asys.node.agents.scope import Scope
 from asys.node.audit.coalesce import NO_KEY
+from asys.node.audit.journaled_log import JournaledLog
 from asys.node.audit.log import Audit
+from asys.node.audit.shadow.strict import Strict
+from asys.node.chains import Chains
 from asys.node.clock import Clock
 from asys.node.dispatch import Dispatcher
-from asys.node.door import UNCONFIRMED, HandshakeRates, Replays, Unconfirmed
+from asys.node.door import HandshakeRates, Replays, Unconfirmed
+from asys.node.facts import Facts
+from asys.node.held.isolations import Isolations
+from asys.node.held.throttled import ThrottleBook, Throttling
+from asys.node.limits import Limits, Mode
 from asys.node.logs import Throttled
-from asys.node.platform.base import MachineFacts, Platform, PlatformError, ServiceManager
+from asys.node.platform.base import Logs, Platform, ServiceManager
 from asys.node.protection import Protection
-from asys.node.recorder import NOTHING, NoRecorder, Recorder
+from asys.node.recorder import NOTHING, JournalingRecorder, NoRecorder, Recorder
 from asys.node.sampler import Sampler
 from asys.node.session import Session
 from asys.node.tasks import TaskTable
+from asys.node.trees import Trees
+from asys.node.vendor.pool import Pool
+from asys.node.vendor.vendors import Vendors, chainable_by, lit_by
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import VERSION
 from asys.protocol.status import SW
 
 __all__ = ["Limits", "Mode", "Node", "handlers"]
@@ -43,38 +49,7 @@ __all__ = ["Limits", "Mode", "Node", "handlers"]
 _log = logging.getLogger("asyd.node")
 
 _STATUS_FLAGS: Final = 17
-_CAPS_PAGE: Final = 33
-_ANY_FLAG: Final = 0x80
-"""Where SYS_STATUS and SYS_CAPS show the node flags."""
-
-FACTS_SECONDS: Final = 1.0
-"""Age above which the machine's facts are read again when a session opens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a node takes on. Over a limit it refuses at once."""
-
-    sessions: int = 1024
-    sessions_per_key: int = 64
-    unconfirmed: int = UNCONFIRMED
-    """Connections that have not shown who they are; the oldest goes for a newcomer."""
-
-    handshakes: int = 20
-    """Handshakes a second from one address, and five times as many at once; 0: no limit."""
-
-
-class Mode(StrEnum):
-    """What a node offers at all."""
-
-    FULL = "full"
-    MONITOR = "monitor"
-    """What `core` names: nothing that changes anything, and nothing that needs a privilege."""
-
-    @property
-    def offered(self) -> int:
-        """The capability map of it; what an agent is granted beyond that answers 6D00."""
-        return CORE if self is Mode.MONITOR else EVERYTHING
+"""Where SYS_STATUS shows the node flags."""
 
 
 class Node:
@@ -83,6 +58,8 @@ class Node:
     platform: Platform
     clock: Clock
     services: ServiceManager | None
+    logs: Logs | None
+    trees: Trees | None
 
     def __init__(
         self,
@@ -92,6 +69,7 @@ class Node:
         platform: Platform,
         clock: Clock,
         services: ServiceManager | None = None,
+        logs: Logs | None = None,
         limits: Limits | None = None,
         mode: Mode = Mode.FULL,
         delegates: tuple[Delegate, ...] = (),
@@ -99,6 +77,9 @@ class Node:
         dark: bool = False,
         audit: Audit | None = None,
         audit_needed: bool = True,
+        throttling: Throttling | None = None,
+        isolations: Isolations | None = None,
+        vendors: Vendors | None = None,
         checked: bool = True,
     ) -> None:
         """Without `audit` nothing is on record; with `audit_needed`, what leaves no record as there
@@ -110,22 +91,38 @@ class Node:
         self.platform = platform
         self.clock = clock
         self.services = services
+        self.logs = logs
+        """What reads the machine's logs; None where that cannot be done."""
+        found = platform.process_trees()
+        self.trees = Trees(found) if found is not None else None
+        """What finds out who started whom; None where that cannot be done."""
         self.limits = limits or Limits()
         self.uid = platform.node_uid()
         self.tasks = TaskTable()
+        self.chains = Chains(clock)
         self.sampler = Sampler(platform, clock)
         self.protection = Protection(platform)
         self.noticed = Throttled(logging.getLogger("asyd.door"))
         self.rates = HandshakeRates(self.limits.handshakes)
         self.replays = Replays()
+        self.isolations = isolations
+        """What is cut off the network; None where that cannot be done."""
+        self.throttled: ThrottleBook | None = None
+        """What is stopped; None where no process can be held."""
+        if platform.can_throttle():
+            self.throttled = ThrottleBook(platform, clock, throttling, connected=self.is_connected)
         self.audit = audit
+        self.strict: Strict | None = None
+        """What holds up instructions until a collector has their record, where there is one."""
         self._audit_needed = audit_needed
         self._checked = checked
+        self.vendors = vendors
+        if vendors is not None:
+            vendors.changed = self._regrant
         self._dispatcher = Dispatcher(self, mode.offered)
         self._grants: dict[bytes, Grant] = {}
         self._buckets: dict[tuple[bytes, RateLimit], Bucket] = {}
-        self._facts = platform.facts()
-        self._facts_at = clock.now()
+        self.facts = Facts(platform, clock.now())
         self._connections: set[Session] = set()
         self._unconfirmed = Unconfirmed[Session](self.limits.unconfirmed)
         self._sessions: dict[int, Session] = {}
@@ -189,9 +186,7 @@ class Node:
         self._unconfirmed.discard(session)
         self._sessions[session_id] = session
         self._per_key[key] += 1
-        now = self.clock.now()
-        if now - self._facts_at > FACTS_SECONDS:
-            self._read_facts(now)
+        self.facts.refresh(self.clock.now())
         self.sampler.wake()
         return None
 
@@ -200,27 +195,17 @@ class Node:
         if self.audit is None:
             return NOTHING
         holding = session.grant.holding
-        return Recorder(
-            self.audit,
-            holding.key,
-            holding.label,
-            holding.root.line,
-            session.peer,
-            needed=self._audit_needed,
-        )
+        who = (holding.key, holding.label, holding.root.line, session.peer)
+        if isinstance(self.audit, JournaledLog):
+            return JournalingRecorder(
+                self.audit, *who, needed=self._audit_needed, strict=self.strict
+            )
+        return Recorder(self.audit, *who, needed=self._audit_needed, strict=self.strict)
 
     def count_refusal(self, reason: Refusal, agent_key: bytes = b"") -> None:
         """Puts on record that a connection led to no session; `agent_key` where one was proven."""
         if self.audit is not None:
             self.audit.refused(reason, key_hash(agent_key) if agent_key else NO_KEY)
-
-    def _read_facts(self, now: float) -> None:
-        """Looks at the machine again; where that fails, what was known stays."""
-        self._facts_at = now
-        try:
-            self._facts = self.platform.facts()
-        except PlatformError as error:
-            _log.warning("SYS_CAPS says what it said before: %s", error)
 
     def leave(self, session: Session) -> None:
         """Frees what a session held: its id, its place, its task handles."""
@@ -230,7 +215,10 @@ class Node:
             self._per_key[key] -= 1
             if not self._per_key[key]:
                 del self._per_key[key]
+                if self.throttled is not None:
+                    self.throttled.left(key)
             self.tasks.close_session(session.id)
+            self.chains.close_session(session.id)
 
     def forget(self, session: Session) -> None:
         """The connection is gone."""
@@ -257,19 +245,30 @@ class Node:
             grant = self._grants[agent_key] = self._compile(holding)
         return grant
 
+    def caps(self, holding: Holding) -> int:
+        """The effective map of a holding; the bit of CONTINUE follows from the others."""
+        vendors = self._vendors_for(holding.root.scope)
+        chainable = self._dispatcher.chainable | chainable_by(vendors)
+        return with_carrier(self.authority.caps(holding), chainable)
+
+    def _vendors_for(self, scope: Scope) -> Mapping[int, Pool]:
+        return self.vendors.usable(scope) if self.vendors is not None else {}
+
     def _compile(self, holding: Holding) -> Grant:
-        caps = self.authority.caps(holding)
+        caps = self.caps(holding)
         scope = holding.root.scope
         rates = {limit.code: self._bucket(holding, limit) for limit in holding.root.rates}
         if not self._checked:
             caps, scope, rates = EVERYTHING, Scope(), {}
+        vendors = self._vendors_for(scope)
         return Grant(
             holding,
             self._dispatcher.table(caps, rates),
-            caps & self._dispatcher.possible,
+            caps & (self._dispatcher.possible | lit_by(vendors)),
             scope,
             rates,
             holding.expires * 1_000_000_000,
+            vendors,
         )
 
     def _bucket(self, holding: Holding, limit: RateLimit) -> Bucket:
@@ -295,21 +294,12 @@ class Node:
                 session.close("it may not connect any more")
             else:
                 session.grant = grant
+                if not grant.lit >> CONTINUE.code & 1:
+                    self.chains.close_session(session.id)
 
     def caps_reply(self, grant: Grant, page: int) -> bytes:
         """The answer to SYS_CAPS for an agent."""
-        if grant.caps_facts is not self._facts:
-            grant.caps_facts = self._facts
-            grant.caps_replies = [
-                _capabilities(grant.lit, self._facts, one).pack() + SW.SUCCESS.wire
-                for one in range(PAGES)
-            ]
-        reply = grant.caps_replies[page]
-        if not self.flags:
-            return reply
-        return (
-            reply[:_CAPS_PAGE] + bytes((reply[_CAPS_PAGE] | _ANY_FLAG,)) + reply[_CAPS_PAGE + 1 :]
-        )
+        return self.facts.reply(grant, page, flags=self.flags)
 
     # -- flags
 
@@ -370,8 +360,19 @@ class Node:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if self.vendors is not None:
+            await self.vendors.close()
+        if self.throttled is not None:
+            await self.throttled.close()
+        if self.isolations is not None:
+            await self.isolations.close()
         await self.authority.close()
+        self.chains.close()
         self.sampler.close()
+        if self.trees is not None:
+            self.trees.close()
+        if self.logs is not None:
+            await self.logs.close()
         if self.services is not None:
             await self.services.close()
 
@@ -379,24 +380,3 @@ class Node:
 def _may_come_from(holding: Holding, peername: object) -> bool:
     sources = holding.root.sources
     return sources is None or sources.allows(peername)
-
-
-def _capabilities(lit: int, facts: MachineFacts, page: int) -> Capabilities:
-    core, ext = words(lit, page)
-    major, minor, patch = facts.kernel
-    return Capabilities(
-        core_bitmap=core,
-        ext_bitmap=ext,
-        protocol_version=VERSION,
-        kernel_major=major,
-        kernel_minor=minor,
-        kernel_patch=patch,
-        cpu_count=facts.cpu_count,
-        architecture=facts.architecture,
-        ram_mb=facts.ram_mb,
-        swap_mb=facts.swap_mb,
-        root_size_mb=facts.root_size_mb,
-        root_file_system=facts.root_file_system,
-        rpi_source=facts.rpi_source,
-        page=page,
-    )

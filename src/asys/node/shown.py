@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from asys.node.platform.base import TableSnapshot
 
 SHOWN_PIDS: Final = 1024
@@ -23,8 +25,12 @@ class Shown:
     def add(self, processes: TableSnapshot) -> None:
         """The agent gets this table."""
         self.last = processes
+        self.remember(processes.starts)
+
+    def remember(self, shown: Mapping[int, int]) -> None:
+        """The agent gets these PIDs; each comes with when its process was started."""
         starts = self._starts
-        for pid, start in processes.starts.items():
+        for pid, start in shown.items():
             starts.pop(pid, None)
             starts[pid] = start
         while len(starts) > SHOWN_PIDS:

@@ -6,6 +6,7 @@ rate is looked at, and a rate before it shows whether the target is there at all
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from asys.node.platform.base import NoSuchTarget
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from asys.node.session import Session
 
 
-def process_target(session: Session, code: int, pid: int) -> ProcessHandle:
+def process_target(
+    session: Session,
+    code: int,
+    pid: int,
+    refuse: Callable[[ProcessHandle], None] = lambda process: None,
+) -> ProcessHandle:
     """The process with this PID, for whoever closes it.
 
-    The intent is on record, and one has been taken from the rate.
+    The intent is on record, and one has been taken from the rate. `refuse` raises Refused where the
+    instruction has something of its own against a process that is in the scope.
 
     Refused: it is protected, outside the scope, over the rate, another one than the session was
     shown, or a zombie; or the audit has no room. NoSuchTarget; other PlatformErrors.
@@ -44,6 +51,7 @@ def process_target(session: Session, code: int, pid: int) -> ProcessHandle:
         users = grant.scope.users
         if users is not None and not users.issuperset(process.owners()):
             raise Refused(SW.DENIED, f"PID {pid} belongs to a user outside the scope")
+        refuse(process)
         grant.check_rate(code, now)
         if session.shown.get(pid, process.start) != process.start:
             raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} is another process by now")

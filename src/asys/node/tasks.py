@@ -7,9 +7,13 @@ can tell it from one that never was.
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from asys.isa import TaskStatus
+
+if TYPE_CHECKING:
+    from asys.node.platform.base import RestartJob
+    from asys.node.recorder import TaskRecord
 
 TASK_TIMEOUT: Final = 30.0
 """Seconds after which a pending task turns into a timeout, and a finished one is freed."""
@@ -20,13 +24,26 @@ TASK_LIFETIME: Final = 60.0
 SESSION_TASKS: Final = 16
 NODE_TASKS: Final = 256
 
+MAX_JOINED: Final = 15
+"""With these the ends of all tasks still fit the room that the audit keeps for ends."""
+
 
 class Task:
     """One asynchronous instruction. `key` names what it works on, to find it again; `target` is
-    what that turned out to be.
+    what that turned out to be. `job` is what the service manager does for it, once it is queued.
     """
 
-    __slots__ = ("created", "handle", "key", "session", "status", "target", "timed_out")
+    __slots__ = (
+        "created",
+        "handle",
+        "job",
+        "joined",
+        "key",
+        "session",
+        "status",
+        "target",
+        "timed_out",
+    )
 
     def __init__(self, handle: int, session: int, key: str, target: str, created: float) -> None:
         self.handle = handle
@@ -34,6 +51,9 @@ class Task:
         self.key = key
         self.target = target
         self.created = created
+        self.job: RestartJob | None = None
+        self.joined: list[TaskRecord] = []
+        """Of instructions that were answered with this task, as it was pending."""
         self.status = TaskStatus.PENDING
         self.timed_out = False
 
@@ -41,6 +61,11 @@ class Task:
         """Sets how it ended. Too late after the timeout, whether or not anybody asked since."""
         if self.status is TaskStatus.PENDING and now - self.created < TASK_TIMEOUT:
             self.status = status
+
+    def join(self, record: TaskRecord) -> None:
+        """Another instruction waits for the same end; beyond MAX_JOINED its record has none."""
+        if len(self.joined) < MAX_JOINED:
+            self.joined.append(record)
 
     def __repr__(self) -> str:
         return f"<Task {self.handle:08x} {self.key} {self.status.name}>"
@@ -78,6 +103,14 @@ class TaskTable:
             if (task.session, task.key, task.status) == (session, key, TaskStatus.PENDING):
                 return task
         return None
+
+    def pending_handle(self, session: int, handle: int, now: float) -> Task | None:
+        """The session's task with that handle, while it is pending."""
+        self._expire(now)
+        task = self._tasks.get(handle)
+        if task is None or task.session != session or task.status is not TaskStatus.PENDING:
+            return None
+        return task
 
     def query(self, session: int, handle: int, now: float) -> TaskStatus:
         """Where a task stands. A terminal answer frees the handle."""

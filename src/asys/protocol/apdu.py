@@ -175,6 +175,8 @@ def _cut(buffer: bytes, start: int, stop: int) -> Frame:
 def header(ins: int, p1: int, p2: int, length: int, *, sec: int = SEC_PLAIN) -> bytes:
     """CLA through the length field for `length` bytes of data; extended only where needed.
 
+    `sec` are the bits of CLA: Sec, and CLA_MORE where more fragments follow.
+
     ValueError when `length` is over MAX_DATA.
     """
     if length <= MAX_STANDARD_DATA:
@@ -184,9 +186,14 @@ def header(ins: int, p1: int, p2: int, length: int, *, sec: int = SEC_PLAIN) -> 
     return bytes((sec | CLA_EXTENDED, ins, p1, p2, 0, length >> 8, length & 0xFF))
 
 
-def encode_plain(ins: int, p1: int = 0, p2: int = 0, data: bytes = b"") -> bytes:
-    """A plain request. Le is sent as zero, as deployed agents do. ValueError: too much data."""
-    head = header(ins, p1, p2, len(data))
+def encode_plain(
+    ins: int, p1: int = 0, p2: int = 0, data: bytes = b"", *, more: bool = False
+) -> bytes:
+    """A plain request. Le is sent as zero, as deployed agents do. ValueError: too much data.
+
+    `more`: it is a fragment, and not the last.
+    """
+    head = header(ins, p1, p2, len(data), sec=CLA_MORE if more else SEC_PLAIN)
     return head + data + bytes(2 if head[0] & CLA_EXTENDED else 1)
 
 

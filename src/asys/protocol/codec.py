@@ -14,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import struct
-from collections.abc import Callable
 from enum import IntEnum, IntFlag
 from typing import (
     Annotated,
@@ -30,6 +29,46 @@ from typing import (
 )
 
 from asys.errors import ArgumentError
+from asys.protocol.fields import (
+    Conversion,
+    Field,
+    long_text,
+    p1,
+    p2,
+    padded,
+    raw,
+    rest,
+    rows,
+    slots,
+    text,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+
+__all__ = [
+    "BadValue",
+    "Conversion",
+    "Field",
+    "Layout",
+    "LayoutError",
+    "WrongSize",
+    "layout",
+    "long_text",
+    "p1",
+    "p2",
+    "padded",
+    "raw",
+    "rest",
+    "rows",
+    "slots",
+    "text",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]
 
 
 class LayoutError(ValueError):
@@ -44,140 +83,24 @@ class BadValue(LayoutError):
     """A value that the layout does not allow: 6A80."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Field:
-    """What one field is on the wire and to a reader.
-
-    `kind` is u8, u16, u32, u64, bytes, text, slots or rows; `place` says where it travels: in the
-    payload or as P1 or P2 of the header. The value on the wire is the value times `scale`; `absent`
-    is the wire value that means None; `reserved` counts zero bytes behind the field. `least` and
-    `most` bound a number as it is on the wire, or the length of a text, in bytes, or how many rows
-    there are. `convert` makes a value of plain bytes; `counted` puts the length of a text, a u8, in
-    front of it.
-    """
-
-    kind: str
-    doc: str
-    place: str = "payload"
-    unit: str = ""
-    scale: int = 1
-    absent: int | None = None
-    enum: type[IntEnum] | type[IntFlag] | None = None
-    unknown: IntEnum | None = None
-    least: int = 0
-    most: int = 0
-    size: int = 0
-    reserved: int = 0
-    pattern: str = ""
-    refuse: str = ""
-    slot: type[Layout] | None = None
-    convert: Conversion | None = None
-    counted: bool = False
-
-    @property
-    def open_ended(self) -> bool:
-        """Whether it takes the rest of the payload, whatever its length."""
-        return self.kind in ("text", "rows")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Conversion:
-    """Bytes on the wire to a value and back. `of` takes what a caller may write for the value.
-
-    `of` raises ArgumentError, or ValueError for text that means nothing; `decode` BadValue.
-    """
-
-    decode: Callable[[bytes], Any]
-    encode: Callable[[Any], bytes]
-    of: Callable[[Any], Any]
-    written: str
-    """What may be written for it, for help texts."""
-
-
-def _number(kind: str, bits: int) -> Callable[..., Field]:
-    def make(doc: str, *, most: int = (1 << bits) - 1, **options: Any) -> Field:
-        return Field(kind, doc, most=most, size=bits // 8, **options)
-
-    make.__doc__ = f"An unsigned integer of {bits} bits; options are the fields of Field."
-    return make
-
-
-u8 = _number("u8", 8)
-u16 = _number("u16", 16)
-u32 = _number("u32", 32)
-u64 = _number("u64", 64)
-
-
-def p1(doc: str, **options: Any) -> Field:
-    """A parameter that travels as P1; options as for u8."""
-    return u8(doc, place="p1", **options)
-
-
-def p2(doc: str, **options: Any) -> Field:
-    """A parameter that travels as P2; options as for u8."""
-    return u8(doc, place="p2", **options)
-
-
-def raw(doc: str, size: int, **options: Any) -> Field:
-    """`size` bytes as they are."""
-    return Field("bytes", doc, size=size, **options)
-
-
-def text(
-    doc: str, *, least: int, most: int, pattern: str, refuse: str = "", counted: bool = False
-) -> Field:
-    """ASCII text that fills the rest of the payload, `least` to `most` bytes long.
-
-    Shorter is a WrongSize; longer, or not matching `pattern`, or matching `refuse`, a BadValue.
-    `counted`: a u8 in front says how long it is; saying something else is a WrongSize.
-    """
-    return Field(
-        "text", doc, least=least, most=most, pattern=pattern, refuse=refuse, counted=counted
-    )
-
-
-def padded(doc: str, size: int) -> Field:
-    """UTF-8 text in `size` bytes, filled up with zero bytes.
-
-    What is too long is cut behind a whole character; what UTF-8 cannot carry travels as `?`.
-    """
-    return Field("bytes", doc, size=size, convert=_padded(size))
-
-
-def _padded(size: int) -> Conversion:
-    def encode(value: str) -> bytes:
-        cut = value.encode(errors="replace")[:size].decode(errors="ignore")
-        return cut.encode().ljust(size, b"\0")
-
-    def decode(data: bytes) -> str:
-        return data.rstrip(b"\0").decode(errors="replace")
-
-    return Conversion(decode, encode, str, f"text of up to {size} bytes")
-
-
-def slots(doc: str, slot: type[Layout], count: int) -> Field:
-    """`count` slots of equal layout; one whose first field is 0 is empty and left out."""
-    return Field("slots", doc, slot=slot, most=count, size=count * slot.SIZE)
-
-
-def rows(doc: str, slot: type[Layout], most: int) -> Field:
-    """The rest of the payload: as many slots as the layout's field `count` says, at most `most`."""
-    return Field("rows", doc, slot=slot, most=most)
-
-
 _CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q"}
+_LENGTHS = {0: "", 1: "B", 2: "H"}
 
 
 class Layout:
     """Base of every request and reply. `FIELDS` is its declaration, `SIZE` its bytes in payload.
 
-    A layout that ends in a text or in rows has no fixed size; SIZE then counts what comes before
-    them.
+    A layout that ends in a text, in rows or in what may be left out has no fixed size; SIZE then
+    counts what comes before that.
     """
 
     FIELDS: ClassVar[dict[str, Field]] = {}
     SIZE: ClassVar[int] = 0
     FIXED: ClassVar[bool] = True
+    COUNTED: ClassVar[bool] = False
+    """Whether it ends in a text whose length it says."""
+    OPTIONAL: ClassVar[int] = 0
+    """Bytes of the field at its end that may be left out."""
 
     _struct: ClassVar[struct.Struct] = struct.Struct("")
     _payload: ClassVar[tuple[tuple[str, Field], ...]] = ()
@@ -199,7 +122,11 @@ class Layout:
     def check(self) -> None:
         """ArgumentError where a value cannot travel; says which, and what is allowed."""
         for name, field in self.FIELDS.items():
-            _check(name, field, getattr(self, name))
+            value = getattr(self, name)
+            _check(name, field, value)
+            other, only = field.only_with or ("", None)
+            if value and other and getattr(self, other) != only:
+                raise ArgumentError(f"{name} does not go with this {other}")
 
     def parameters(self) -> tuple[int, int]:
         """P1 and P2; 0 where the layout has none."""
@@ -217,14 +144,30 @@ class Layout:
             elif field.kind == "rows":
                 tail = b"".join(row.pack() for row in value)
             elif field.kind == "text":
-                tail = value.encode("ascii")
+                tail = _encode_text(field, value)
                 if field.counted:
                     values.append(len(tail))
+            elif field.kind == "bytes" and field.open_ended:
+                tail = value
             elif field.kind == "bytes":
                 values.append(value if field.convert is None else field.convert.encode(value))
+            elif field.optional:
+                number = _encode(field, value)
+                tail = number.to_bytes(field.size, "big") if number else b""
             else:
                 values.append(_encode(field, value))
         return self._struct.pack(*values) + tail
+
+    @classmethod
+    def measure(cls, head: bytes) -> int:
+        """The bytes of a layout that ends in a counted text, by its first `SIZE` bytes.
+
+        Of fewer than that, `SIZE`.
+        """
+        counted = cls._payload[-1][1].counted
+        if len(head) < cls.SIZE:
+            return cls.SIZE
+        return cls.SIZE + int.from_bytes(head[cls.SIZE - counted : cls.SIZE], "big")
 
     @classmethod
     def unpack(cls, payload: bytes, p1: int = 0, p2: int = 0, *, more: bool = False) -> Self:
@@ -235,6 +178,9 @@ class Layout:
         size = cls.SIZE
         if len(payload) < size or (cls.FIXED and not more and len(payload) != size):
             raise WrongSize(f"{cls.__name__} has {size} bytes, not {len(payload)}")
+        rest = len(payload) - size
+        if cls.OPTIONAL and rest and rest != cls.OPTIONAL and not (more and rest > cls.OPTIONAL):
+            raise WrongSize(f"{cls.__name__} has {size} or {size + cls.OPTIONAL} bytes")
         values: dict[str, object] = {}
         for name, field in cls._header:
             values[name] = _decode(field, p1 if field.place == "p1" else p2)
@@ -248,9 +194,13 @@ class Layout:
                 values[name] = _unpack_rows(field, payload[size:], values["count"])
             elif field.kind == "slots":
                 values[name] = _unpack_slots(field, next(numbers))
+            elif field.kind == "bytes" and field.open_ended:
+                values[name] = _unpack_rest(name, field, payload[size:])
             elif field.kind == "bytes":
                 data = next(numbers)
                 values[name] = data if field.convert is None else field.convert.decode(data)
+            elif field.optional:
+                values[name] = _unpack_optional(name, field, payload[size:], values)
             else:
                 values[name] = _decode(field, next(numbers))
         return cls(**values)
@@ -269,8 +219,12 @@ def _compile(cls: type[Layout]) -> None:
                 raise TypeError(f"{cls.__name__}.{name}: {field.kind} must be the last field")
             if field.kind == "rows" and "count" not in fields:
                 raise TypeError(f"{cls.__name__}.{name}: rows need a field named count")
+            if field.slot is not None and not field.slot.FIXED and not field.slot.COUNTED:
+                raise TypeError(f"{cls.__name__}.{name}: a row must say how long it is")
+            cls.COUNTED = bool(field.counted)
+            cls.OPTIONAL = field.size if field.optional else 0
             cls.FIXED = False
-            codes.append("B" if field.counted else "")
+            codes.append(_LENGTHS[field.counted])
             continue
         codes.append(_CODES.get(field.kind) or f"{field.size}s")
         codes.append(f"{field.reserved}x" if field.reserved else "")
@@ -325,6 +279,8 @@ def _decode(field: Field, number: int) -> object:
     """The value that a number on the wire stands for."""
     if number == field.absent:
         return None
+    if field.boolean:
+        return bool(number & 1)
     if field.enum is not None:
         try:
             return field.enum(number)
@@ -337,7 +293,26 @@ def _decode(field: Field, number: int) -> object:
     return number / field.scale if field.scale != 1 else number
 
 
-def _decode_text(field: Field, data: bytes) -> str:
+def _unpack_optional(name: str, field: Field, data: bytes, values: dict[str, object]) -> object:
+    """The number in `data`, or 0 where it was left out."""
+    if not data:
+        return 0
+    if field.only_with and values[field.only_with[0]] != field.only_with[1]:
+        raise WrongSize(f"{name} does not go with this {field.only_with[0]}")
+    return _decode(field, int.from_bytes(data[: field.size], "big"))
+
+
+def _encode_text(field: Field, value: Any) -> bytes:
+    if field.convert is not None:
+        return field.convert.encode(value)
+    return cast("str", value).encode("ascii")
+
+
+def _decode_text(field: Field, data: bytes) -> object:
+    if field.convert is not None:
+        if len(data) > field.most:
+            raise WrongSize(f"{len(data)} bytes of text; {field.most} are the most")
+        return field.convert.decode(data)
     if len(data) < field.least:
         raise WrongSize(f"{len(data)} bytes of text; at least {field.least} are needed")
     value = data.decode("latin-1")
@@ -369,9 +344,17 @@ def _unpack_slots(field: Field, data: bytes) -> tuple[Layout, ...]:
     return tuple(slot.unpack(piece) for piece in pieces if not piece.startswith(empty))
 
 
+def _unpack_rest(name: str, field: Field, data: bytes) -> bytes:
+    if not field.least <= len(data) <= field.most:
+        raise WrongSize(f"{name} has {len(data)} bytes, not {field.least} to {field.most}")
+    return data
+
+
 def _unpack_rows(field: Field, data: bytes, count: object) -> tuple[Layout, ...]:
     slot = cast("type[Layout]", field.slot)
     size = slot.SIZE
+    if not slot.FIXED:
+        return _unpack_long_rows(field, slot, data, count)
     if len(data) % size or len(data) // size != count:
         raise WrongSize(f"{len(data)} bytes are not {count} rows of {size}")
     if count > field.most:
@@ -379,14 +362,33 @@ def _unpack_rows(field: Field, data: bytes, count: object) -> tuple[Layout, ...]
     return tuple(slot.unpack(data[start : start + size]) for start in range(0, len(data), size))
 
 
+def _unpack_long_rows(
+    field: Field, slot: type[Layout], data: bytes, count: object
+) -> tuple[Layout, ...]:
+    """Rows each of which says how long it is."""
+    found: list[Layout] = []
+    at = 0
+    while at < len(data) and len(found) < field.most:
+        end = at + slot.measure(data[at : at + slot.SIZE])
+        if end > len(data):
+            break
+        found.append(slot.unpack(data[at:end]))
+        at = end
+    if at != len(data) or len(found) != count:
+        raise WrongSize(f"{len(data)} bytes are not {count} rows, of at most {field.most}")
+    return tuple(found)
+
+
 def _check(name: str, field: Field, value: Any) -> None:
-    if field.kind == "text":
+    if field.kind == "text" and field.convert is None:
         fault = _text_fault(field, value) if isinstance(value, str) else "is not a string"
         if fault:
             raise ArgumentError(f"{name} {fault}: {value!r}")
-    elif field.kind == "bytes":
-        if field.convert is None and (not isinstance(value, bytes) or len(value) != field.size):
-            raise ArgumentError(f"{name} must be {field.size} bytes")
+    elif field.kind in ("bytes", "text"):
+        _check_bytes(name, field, value)
+    elif field.boolean:
+        if not isinstance(value, bool):
+            raise ArgumentError(f"{name} must be True or False, not {value!r}")
     elif field.slot is None and not (value is None and field.absent is not None):
         kinds = int if field.scale == 1 else (int, float)
         if isinstance(value, bool) or not isinstance(value, kinds):
@@ -397,6 +399,15 @@ def _check(name: str, field: Field, value: Any) -> None:
         elif not field.least <= value * field.scale <= field.most:
             least, most = _bound(field.least, field.scale), _bound(field.most, field.scale)
             raise ArgumentError(f"{name} must be {least} to {most}, not {value}")
+
+
+def _check_bytes(name: str, field: Field, value: Any) -> None:
+    if field.convert is not None:
+        return
+    least, most = (field.least, field.most) if field.open_ended else (field.size, field.size)
+    if not isinstance(value, bytes) or not least <= len(value) <= most:
+        size = f"{least}" if least == most else f"{least} to {most}"
+        raise ArgumentError(f"{name} must be {size} bytes")
 
 
 def _bound(wire: int, scale: int) -> int | float:

@@ -44,5 +44,11 @@ SW_SIZE: Final = 2
 MAX_DATA: Final = MAX_RECORD - AEAD_TAG_SIZE - 7 - 2 - AUTH_TAG_SIZE
 """Lc of the largest frame that fits in one record when it is extended and signed: 65,494."""
 
+MAX_CHAIN: Final = 256 << 10
+"""Bytes of a payload that comes in fragments, all fragments together."""
+
+MAX_FRAGMENT: Final = MAX_DATA - 4
+"""Bytes of the payload in a plain fragment behind the first: its handle takes 4."""
+
 MAX_FRAME: Final = 7 + MAX_DATA + 2 + AUTH_TAG_SIZE
 """The largest frame, and so the most that a frame parser keeps."""

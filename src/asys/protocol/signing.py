@@ -22,7 +22,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from asys.errors import ProtocolError
-from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, SEC_SIGNED, Frame, encode_signed, header
+from asys.protocol.apdu import (
+    CLA_MORE,
+    CLA_SEC,
+    SEC_ENC_SIGN,
+    SEC_SIGNED,
+    Frame,
+    encode_signed,
+    header,
+)
 from asys.protocol.keys import Secret
 from asys.protocol.limits import AEAD_TAG_SIZE, AUTH_TAG_SIZE, KEY_SIZE, SEQ_SIZE
 from asys.protocol.status import SW
@@ -75,19 +83,22 @@ class Signer(_Tagger):
         super().__init__(key)
         self.seq = 0
 
-    def sign(self, ins: int, p1: int, p2: int, payload: bytes) -> bytes:
+    def sign(self, ins: int, p1: int, p2: int, payload: bytes, *, more: bool = False) -> bytes:
         """The next signed frame; its Seq is `self.seq` afterwards.
 
+        `more`: it is a fragment, and not the last.
         ProtocolError when the session has used up its Seq; ValueError when there is too much data.
         """
-        head = header(ins, p1, p2, SEQ_SIZE + len(payload), sec=SEC_SIGNED)
+        sec = SEC_SIGNED | CLA_MORE if more else SEC_SIGNED
+        head = header(ins, p1, p2, SEQ_SIZE + len(payload), sec=sec)
         data = self._next_seq() + payload
         return encode_signed(head, data, self._tag(head, data))
 
-    def seal(self, ins: int, p1: int, p2: int, payload: bytes) -> bytes:
+    def seal(self, ins: int, p1: int, p2: int, payload: bytes, *, more: bool = False) -> bytes:
         """As `sign`, with the payload encrypted: an Enc+Sign frame."""
         length = SEQ_SIZE + len(payload) + AEAD_TAG_SIZE
-        head = header(ins, p1, p2, length, sec=SEC_ENC_SIGN)
+        sec = SEC_ENC_SIGN | CLA_MORE if more else SEC_ENC_SIGN
+        head = header(ins, p1, p2, length, sec=sec)
         seq = self._next_seq()
         ciphertext = self._cipher().encrypt(_nonce(self.seq), payload, head + self._epoch + seq)
         data = seq + ciphertext

@@ -14,7 +14,8 @@ import pytest
 import uvloop
 
 from asys.node.admin import server as admin
-from asys.node.admin.server import AdminServer, ReloadReport, SessionInfo
+from asys.node.admin.server import AdminServer
+from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.files import ConfigError
 from support.admin_rig import KEY, OTHER, MadeControls, ask, exchange, serving, session
 
@@ -215,7 +216,7 @@ def test_a_fault_of_the_node_is_answered_and_logged(
         (b"[]\n", "no JSON object"),
         (b'"dark"\n', "no JSON object"),
         (b"null\n", "no JSON object"),
-        (b"{}\n", "the verb is sessions, close, dark, light or reload"),
+        (b"{}\n", "the verb is sessions, close, dark, light, reload, throttled, isolations or"),
         (b'{"verb": "DARK"}\n', "the verb is"),
         (b'{"verb": ["dark"]}\n', "the verb is"),
         (b'{"verb": {}}\n', "the verb is"),

@@ -11,7 +11,7 @@ import pytest
 from asys.isa.capmap import CORE
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.controls import REPORTED_LINES, NodeControls, report_agents
-from asys.node.admin.server import SessionInfo
+from asys.node.admin.verbs import SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
 from asys.protocol.keys import PrivateKey

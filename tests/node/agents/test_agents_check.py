@@ -61,13 +61,14 @@ def test_every_fault_is_an_error() -> None:
         ("caps=core,PROC_THROTTLE", ["PROC_THROTTLE"]),
         ("caps=SVC_RESTART", ["SVC_RESTART"]),
         ("caps=22,20", ["PROC_THROTTLE", "SVC_RESTART"]),
-        ("caps=all", ["PROC_THROTTLE", "SVC_RESTART"]),
+        ("caps=21", ["NET_ISOLATE"]),
+        ("caps=all", ["PROC_THROTTLE", "NET_ISOLATE", "SVC_RESTART"]),
         ("caps=process users=33", ["SVC_RESTART"]),
-        ("caps=process services=nginx", ["PROC_THROTTLE"]),
+        ("caps=process services=nginx", ["PROC_THROTTLE", "NET_ISOLATE"]),
     ],
 )
 def test_a_dangerous_instruction_without_a_scope(options: str, names: list[str]) -> None:
-    option = {"PROC_THROTTLE": "users=", "SVC_RESTART": "services="}
+    option = {"PROC_THROTTLE": "users=", "NET_ISOLATE": "users=", "SVC_RESTART": "services="}
     messages = warnings(options)
     assert [message.split()[0] for message in messages] == names
     for message, name in zip(messages, names, strict=True):
@@ -139,7 +140,7 @@ def test_the_end_of_a_line(now: int, words: str | None) -> None:
 def test_all_that_is_to_be_said_comes_in_order_of_line() -> None:
     text = f"bad\n{HEX} web caps=all,60 expires=2026-01-01\r\n{OTHER.hex()} web caps=core,0F\nbad\n"
     findings = check_agents(text, NOW)
-    assert [one.line for one in findings] == [1, 2, 2, 2, 2, 3, 3, 4]
+    assert [one.line for one in findings] == [1, 2, 2, 2, 2, 2, 3, 3, 4]
     assert [one.severity for one in findings].count(Severity.ERROR) == 2
 
 

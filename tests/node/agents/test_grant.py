@@ -144,7 +144,7 @@ def lit(agent: RigAgent) -> int:
 
 @pytest.fixture
 async def able() -> AsyncIterator[Rig]:
-    """A node that can do all there is, for an agent that is granted all there is."""
+    """A node of signals and services, for an agent that is granted all there is."""
     agents = {AGENT: "agent caps=all,security,vendor", OTHER: "other"}
     rig = Rig(agents, platform=Machine(), services=Services())
     yield rig
@@ -152,7 +152,9 @@ async def able() -> AsyncIterator[Rig]:
 
 
 def test_four_pages_show_what_is_granted_and_possible(able: Rig) -> None:
-    assert lit(able.session()) == parse_caps("core,TASK_QUERY,REKEY,ABANDON,20,22,60,61,62")
+    assert lit(able.session()) == parse_caps(
+        "core,TASK_QUERY,TASK_CANCEL,REKEY,ABANDON,20,22,60,61,62"
+    )
     assert lit(able.session(OTHER)) == CORE
 
 

@@ -18,16 +18,18 @@ from asys.isa.capmap import CORE, EVERYTHING, bits
 from asys.node.agents.book import AgentBook, parse_agents
 from asys.node.agents.delegated_store import DelegatedStore
 from asys.node.agents.directory import Delegate, Directory
-from asys.node.agents.trial import Asyd, Trial, Verdict, chain, grants
+from asys.node.agents.trial import Asyd, Trial, Verdict, chain, grants, lacks
+from asys.node.clock import Clock
 from asys.node.disk.files import write_atomically
 from asys.node.platform import choose_platform
-from asys.node.platform.base import ProcessHandle
+from asys.node.platform.base import Isolator, Logs, ProcessHandle
 from asys.node.platform.linux import LinuxPlatform
-from asys.node.platform.processes import Guard, LinuxProcess, bus_owners
-from asys.node.platform.supervisord import Supervisord
+from asys.node.platform.processes.process import Guard, LinuxProcess, bus_owners
+from asys.node.platform.services.supervisord import Supervisord
 from asys.protocol.keys import PrivateKey
 from asys.protocol.status import SW
 from support.children import gone, waiting, zombie
+from support.clock import ManualClock
 from support.daemon import Daemon, running
 from support.delegates import add, addition, sealed
 from support.frames import OK, frame, pid_payload
@@ -77,13 +79,15 @@ class World:
         stored = DelegatedStore(self.asyd.config_dir / "state").load()
         pid = self.asyd.pid
         family = frozenset({pid, os.getpid()})
+        platform, services = Elsewhere(), Supervisord(self.url)
         return Trial(
             Directory(book, stored, node_key=self.asyd.key),
             self.asyd.key,
-            Elsewhere(),
-            Supervisord(self.url),
+            platform,
+            services,
             int(time.time()),
             asyd=Asyd(pid, family),
+            lacks=lacks(platform, services, ManualClock(), self.asyd.config_dir / "state"),
         )
 
 
@@ -169,6 +173,16 @@ CASES: list[Any] = [
     pytest.param("web", 0x20, 1, pid("zombie"), SW.DENIED, marks=pytest.mark.root),
     ("web", 0x20, 1, pid("gone"), SW.INVALID_PAYLOAD),
     ("hand", 0x20, 1, pid("mine"), SW.NO_SUCH_INSTRUCTION),
+    # NET_ISOLATE: nobody is cut off
+    *[
+        pytest.param("boss", 0x21, 0, pid(name), OPEN.get(name, SW.DENIED), marks=pytest.mark.root)
+        for name in TARGETS
+        if name != "mine"
+    ],
+    pytest.param("boss", 0x21, 0, raw(pid_payload(1)), SW.DENIED, marks=pytest.mark.root),
+    pytest.param("boss", 0x21, 0, raw(bytes(4)), SW.INVALID_PAYLOAD, marks=pytest.mark.root),
+    pytest.param("web", 0x21, 0, pid("mine"), SW.DENIED, marks=pytest.mark.root),
+    ("hand", 0x21, 0, pid("mine"), SW.NO_SUCH_INSTRUCTION),
     # SVC_RESTART
     *[("boss", 0x22, 0, raw(name.encode()), ANYWHERE.get(name, SW.SUCCESS)) for name in RESTARTS],
     *[("web", 0x22, 0, raw(name.encode()), IN_SCOPE.get(name, SW.DENIED)) for name in RESTARTS],
@@ -181,6 +195,8 @@ CASES: list[Any] = [
     ("boss", 0x60, 0, adds("spare", {0, 1}, 60, b"label"), SW.SUCCESS),
     ("boss", 0x60, 0, adds("deputy", HANDED["deputy"], 3600), SW.SUCCESS),
     ("boss", 0x60, 0, adds("spare", {0xC1}), SW.DENIED),
+    ("boss", 0x60, 0, adds("spare", {0, 0x10}), SW.SUCCESS),
+    ("deputy", 0x60, 0, adds("spare", {0, 0x10}), SW.SUCCESS),
     ("boss", 0x60, 0, adds("spare", {0}, 0xFFFFFFFF), SW.INVALID_PAYLOAD),
     ("boss", 0x60, 0, adds("spare", {0}, label=b"a b"), SW.INVALID_PAYLOAD),
     ("boss", 0x60, 0, adds("spare", {0}, label=b"a" * 32), SW.INVALID_PAYLOAD),
@@ -279,25 +295,52 @@ def test_what_exists_is_what_asyd_says(tmp_path: Path, options: list[str], dark:
     write_atomically(state / "dark", b"1" if dark else b"0", 0o600)
     asyncio.run(DelegatedStore(state).save([added]))
     with running(tmp_path, *options, "--state-dir", str(state), agents=lines(LINES)) as asyd:
+        platform = choose_platform(portable="--portable" in options)
         trial = Trial(
             Directory(book_of(LINES), [added], node_key=asyd.key),
             asyd.key,
-            choose_platform(portable="--portable" in options),
+            platform,
             None,
             int(time.time()),
             dark,
             CORE if "monitor" in options else EVERYTHING,
+            lacks=lacks(platform, None, ManualClock(), state),
         )
         for name, key in kinds.items():
             holding = trial.directory.holding(key.public, trial.now)
             assert holding is not None
             said = {code: trial.gate(holding, code) for code in range(256)}
             with asyd.connect(key) as agent:
-                assert lit(agent) == {code for code, one in said.items() if one is None}, name
+                there = {code for code, one in said.items() if one is None and code < 0xC0}
+                assert lit(agent) == there, name  # no vendor is enabled
                 for code, answer in answers(agent).items():
                     verdict = said[code]
                     if verdict is not None:
                         assert verdict.sw == status(answer), f"{name} {code:02X}"
+
+
+class Lacking(LinuxPlatform):
+    """One that cannot cut a process off, and that has no logs."""
+
+    def isolator(self, state_dir: Path) -> Isolator | None:
+        """As Platform.isolator."""
+        isolator = super().isolator(state_dir)
+        assert isolator is not None
+        isolator.lack = "no bpf here"
+        return isolator
+
+    def logs(self, clock: Clock) -> Logs | None:
+        """As Platform.logs."""
+        return None
+
+
+def test_what_a_machine_lacks_is_said_of_each_instruction(tmp_path: Path) -> None:
+    there = lacks(Lacking(), Services(), ManualClock(), tmp_path)
+    assert there.keys() == {0x21, 0x40, 0x41}
+    assert there[0x21] == "no bpf here"
+    portable = lacks(choose_platform(portable=True), None, ManualClock(), tmp_path)
+    assert portable.keys() == {0x12, 0x20, 0x21, 0x22, 0x40, 0x41, 0x42}
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- the words
@@ -366,6 +409,22 @@ def test_a_request_that_is_tried_changes_nothing() -> None:
         assert tried(trial, "boss", 0x60, payload=payload).sw == SW.SUCCESS
         assert tried(trial, "boss", 0x61, payload=KEYS["hand"].public).sw == SW.SUCCESS
     assert trial.directory.delegates == CHAIN
+
+
+def test_a_release_hangs_on_what_only_a_running_node_knows() -> None:
+    verdict = tried(made(LINES), "boss", 0x21, 1, pid_payload(os.getpid()))
+    assert verdict.sw == SW.SUCCESS
+    assert "only if this agent, or one below it, has isolated that PID" in verdict.notes[0]
+
+
+def test_continue_follows_from_what_may_come_in_fragments() -> None:
+    """Vendors' instructions may; whether one does, a running node knows."""
+    notes = {name: tried(made(LINES), name, 0x10).notes for name in ("boss", "web", "plain")}
+    assert {tried(made(LINES), name, 0x10).sw for name in notes} == {SW.NO_SUCH_INSTRUCTION}
+    assert notes == {"boss": (), "web": (), "plain": ()}
+    both = {**LINES, "boss": "boss caps=core,vendor vendors=0x17"}
+    [note] = tried(made(both), "boss", 0x10).notes
+    assert "no vendor of its vendors= that takes fragments" in note
 
 
 def test_a_process_that_is_tried_is_not_touched() -> None:

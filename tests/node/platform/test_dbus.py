@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from dbus_fast import Message, MessageType
 
-from asys.node.platform.dbus import (
+from asys.node.platform.services.dbus import (
     AUTH_LINE_LIMIT,
     HEAD_SIZE,
     MESSAGE_LIMIT,

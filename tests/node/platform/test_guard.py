@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from asys.node.platform import processes
 from asys.node.platform.base import NoSuchTarget
-from asys.node.platform.processes import Guard, LinuxProcess, bus_owners, cgroup_path, is_within
+from asys.node.platform.processes import process as processes
+from asys.node.platform.processes.process import (
+    Guard,
+    LinuxProcess,
+    bus_owners,
+    cgroup_path,
+    is_within,
+)
 from support.children import gone, named, waiting
 
 NOBODY = 65534

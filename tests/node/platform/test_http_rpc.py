@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from asys.isa import TaskStatus
-from asys.node.platform import http_rpc
 from asys.node.platform.base import NotPermitted, SystemFailure
-from asys.node.platform.http_rpc import BODY_LIMIT, HEADER_LIMIT, Endpoint, Fault
-from asys.node.platform.supervisord import Supervisord
+from asys.node.platform.services import http_rpc
+from asys.node.platform.services.http_rpc import BODY_LIMIT, HEADER_LIMIT, Endpoint, Fault
+from asys.node.platform.services.supervisord import Supervisord
 from asys.protocol.status import SW
 
 

@@ -111,3 +111,15 @@ def test_node_uid_without_a_machine_id(tmp_path: Path) -> None:
 )
 def test_simulated_pressure(load: float, cpus: int, percent: int) -> None:
     assert machine.simulated_pressure(load, cpus) == percent
+
+
+def test_boot_id_is_as_the_system_says() -> None:
+    assert machine.boot_id() == Path(machine.BOOT_ID).read_text().strip()
+    assert len(machine.boot_id()) == 36
+
+
+def test_a_system_without_a_boot_id(tmp_path: Path) -> None:
+    path = tmp_path / "boot_id"
+    assert machine.boot_id(str(path)) == ""
+    path.write_bytes(b"\xff")
+    assert machine.boot_id(str(path)) == ""

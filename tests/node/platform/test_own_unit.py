@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asys.node.platform.own_unit import own_cgroup, own_units
+from asys.node.platform.services.own_unit import own_cgroup, own_units
 
 V2 = "0::/system.slice/asyd.service\n"
 HYBRID = "12:cpu,cpuacct:/x\n1:name=systemd:/system.slice/asyd.service\n0::/\n"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from asys.node.platform import pidfd
 from asys.node.platform.base import NoSuchTarget
-from asys.node.platform.processes import Guard, LinuxProcess
+from asys.node.platform.processes import pidfd
+from asys.node.platform.processes.process import Guard, LinuxProcess
 from support.children import waiting
 
 STRANGER = Guard("", frozenset(), 0)

@@ -15,7 +15,7 @@ from asys.node.platform import choose_platform
 from asys.node.platform.base import Platform, TableSnapshot, Unsupported
 from asys.node.platform.linux import LinuxPlatform
 from asys.node.platform.portable import PortablePlatform
-from asys.node.platform.services import find_service_manager
+from asys.node.platform.services.find import find_service_manager
 from support.agree import agree
 from support.children import hog, waiting
 
@@ -174,7 +174,7 @@ print(*sorted(name for name in sys.modules if name in {names!r}))
             True,
             [
                 f"asys.node.platform.{name}"
-                for name in ("linux", "procfs", "proclist", "proctable", "processes", "systemd")
+                for name in ("linux", "procfs", "processes.process", "services.systemd")
             ],
         ),
     ],

@@ -14,9 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from asys.node.platform import processes, procfs
+from asys.node.platform import procfs
 from asys.node.platform.base import NoSuchTarget, NotPermitted, SystemFailure, Unsupported
-from asys.node.platform.processes import (
+from asys.node.platform.processes import process as processes
+from asys.node.platform.processes.process import (
     Guard,
     LinuxProcess,
     ancestors,

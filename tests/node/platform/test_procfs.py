@@ -298,7 +298,7 @@ def test_pressure_is_the_kernels(vitals: ProcfsVitals) -> None:
 NO_DESCRIPTORS = """
 import os, resource, sys
 from asys.node.platform.procfs import ProcfsVitals
-from asys.node.platform.proctable import ProcfsTable
+from asys.node.platform.processes.proctable import ProcfsTable
 vitals, table = ProcfsVitals(), ProcfsTable()
 taken = max(map(int, os.listdir("/proc/self/fd"))) + 1
 resource.setrlimit(resource.RLIMIT_NOFILE, (taken, taken))

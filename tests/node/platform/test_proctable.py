@@ -14,9 +14,9 @@ import pytest
 
 from asys.isa import Process, ProcessFlags
 from asys.node.platform.base import SystemFailure, TableSnapshot
+from asys.node.platform.processes.proclist import choose_listing, list_by_scandir
+from asys.node.platform.processes.proctable import ProcfsTable
 from asys.node.platform.procfs import TICKS_PER_SECOND
-from asys.node.platform.proclist import choose_listing, list_by_scandir
-from asys.node.platform.proctable import ProcfsTable
 from asys.protocol.status import SW
 from support.agree import agree
 from support.children import hog, named, zombie

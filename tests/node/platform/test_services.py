@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from asys.node.platform import privileges
-from asys.node.platform.services import find_service_manager
+from asys.node.platform.services.find import find_service_manager
 
 URL = "unix:///run/supervisor.sock"
 

@@ -6,7 +6,7 @@ import pytest
 from dbus_fast import Message, MessageType
 
 from asys.node.platform.base import NoSuchTarget, NotPermitted, PlatformError, SystemFailure
-from asys.node.platform.systemd_api import values
+from asys.node.platform.services.systemd_api import values
 from asys.protocol.status import SW
 
 DBUS = "org.freedesktop.DBus.Error"

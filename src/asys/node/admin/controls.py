@@ -9,7 +9,8 @@ import logging
 from typing import Final
 
 from asys.node.admin.blackout import Blackout
-from asys.node.admin.server import ReloadReport, SessionInfo
+from asys.node.admin.held import Held
+from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import quoted
 from asys.node.server import Node
@@ -22,7 +23,7 @@ _NS: Final = 1_000_000_000
 
 
 class NodeControls:
-    """As asys.node.admin.server.Controls, for a node with its directories."""
+    """As asys.node.admin.verbs.Controls, for a node with its directories."""
 
     def __init__(self, node: Node, config: ConfigDir, blackout: Blackout) -> None:
         self._node = node
@@ -60,6 +61,14 @@ class NodeControls:
     def is_dark(self) -> bool:
         """As Controls.is_dark."""
         return self._node.authority.dark
+
+    async def held(self, what: str) -> Held | None:
+        """As Controls.held."""
+        if what == "isolations":
+            return self._node.isolations
+        if self._node.throttled is not None:
+            await self._node.throttled.look()
+        return self._node.throttled
 
     def reload(self) -> ReloadReport:
         """As Controls.reload. What is wrong is logged too."""

@@ -51,6 +51,7 @@ def check_agents(written: str, now: int, uid_of: UidOf = uid_here) -> list[Findi
             *_unscoped(agent),
             *_anywhere(agent),
             *_unknown(listed),
+            *_vendors(agent),
             *_expiry(agent, now),
         ]
         findings += [Finding(agent.line, Severity.WARNING, message) for message in warnings]
@@ -70,6 +71,7 @@ def _unscoped(agent: Agent) -> Iterator[str]:
     """Instructions that can do harm, to whatever they are pointed at."""
     scopes = {
         "PROC_THROTTLE": (agent.scope.users, "users", "every user's processes"),
+        "NET_ISOLATE": (agent.scope.users, "users", "every user's processes"),
         "SVC_RESTART": (agent.scope.services, "services", "every service"),
     }
     for name, (scope, option, reach) in scopes.items():
@@ -109,6 +111,15 @@ def _unknown(listed: str) -> Iterator[str]:
             f"this version knows no instruction {codes} of caps=; a later one might give it a "
             "meaning that you do not expect: take it out"
         )
+
+
+def _vendors(agent: Agent) -> Iterator[str]:
+    """Codes of vendors need a vendor, and vendors need codes."""
+    granted = agent.caps & SETS["vendor"]
+    if granted and not agent.scope.vendors:
+        yield "codes of C0 to FF are granted, and no vendor: say with vendors= whose they are"
+    if agent.scope.vendors and not granted:
+        yield "vendors= grants no code by itself: add vendor to caps=, or some of C0 to FF"
 
 
 def _expiry(agent: Agent, now: int) -> Iterator[str]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from asys.node.agents.scope import Scope
     from asys.node.dispatch import Entry
     from asys.node.platform.base import MachineFacts
+    from asys.node.vendor.pool import Pool
 
 
 def _nothing() -> None:
@@ -60,6 +61,9 @@ class Grant:
     rates: Mapping[int, Bucket]
     ends_ns: int = 0
     """Unix time in ns at which it ends; 0: never."""
+
+    vendors: Mapping[int, Pool] = field(default_factory=dict)
+    """The vendors whose instructions it may use, by id."""
 
     caps_replies: list[bytes] = field(default_factory=list, repr=False)
     caps_facts: MachineFacts | None = field(default=None, repr=False)

@@ -9,22 +9,43 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from asys.isa import PROC_THROTTLE, REGISTRY, SVC_RESTART, AnyInstruction, CapabilityMap
-from asys.isa.capmap import CORE, EVERYTHING
+from asys.isa import (
+    LOG_DETAIL,
+    LOG_SUMMARY,
+    NET_ISOLATE,
+    PROC_THROTTLE,
+    PROC_TREE,
+    REGISTRY,
+    SVC_RESTART,
+    TASK_CANCEL,
+    AnyInstruction,
+    CapabilityMap,
+    IsolateAction,
+)
+from asys.isa.capmap import CARRIER, CORE, EVERYTHING, SETS
+from asys.isa.network import Isolate
 from asys.isa.process import Restart, Throttle
 from asys.isa.security import AgentKey, NewAgent
 from asys.node.agents.directory import Directory, DirectoryRefusal, Holding
-from asys.node.platform import own_unit
+from asys.node.clock import Clock
 from asys.node.platform.base import Platform, PlatformError, ProcessHandle, ServiceManager
+from asys.node.platform.services import own_unit
 from asys.protocol.codec import BadValue, LayoutError, WrongSize
 from asys.protocol.status import SW
+from asys.vendor.definition import CODES
 
 _EVERYBODY: Final = "protected for everybody"
+
+_RELEASING: Final = (
+    "only if this agent, or one below it, has isolated that PID, which a running asyd knows: 6982 "
+    "if another has, 6A80 if nobody",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +110,43 @@ def grants(links: tuple[Link, ...], name: str) -> str:
     return f"{said}, handed on by {through}" if through else said
 
 
+def lacks(
+    platform: Platform, services: ServiceManager | None, clock: Clock, state_dir: Path
+) -> dict[int, str]:
+    """What a node with that state directory cannot do on this machine, by code, and why not.
+
+    Nothing is started, and nothing is left behind.
+    """
+    found = {}
+    if not platform.can_throttle():
+        found[PROC_THROTTLE.code] = "processes cannot be held on this machine"
+    isolator = platform.isolator(state_dir)
+    if isolator is None:
+        found[NET_ISOLATE.code] = "processes cannot be cut off the network on this machine"
+    else:
+        with closing(isolator):
+            if isolator.lack:
+                found[NET_ISOLATE.code] = isolator.lack
+    if services is None:
+        for code in (SVC_RESTART.code, TASK_CANCEL.code):
+            found[code] = "there is no service manager that asyd could use"
+    if platform.logs(clock) is None:
+        for code in (LOG_SUMMARY.code, LOG_DETAIL.code):
+            found[code] = "there are no logs that asyd could read"
+    trees = platform.process_trees()
+    if trees is None:
+        found[PROC_TREE.code] = "who started whom cannot be told on this machine"
+    else:
+        trees.close()
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A node's files and its machine, for one agent after the other. `now` is Unix time in seconds.
 
-    `offered` is the map of the node's mode. The service manager is the caller's to close.
+    `offered` is the map of the node's mode, `lacks` what the machine cannot do. The service manager
+    is the caller's to close.
     """
 
     directory: Directory
@@ -104,6 +157,7 @@ class Trial:
     dark: bool = False
     offered: int = EVERYTHING
     asyd: Asyd = field(default_factory=Asyd)
+    lacks: Mapping[int, str] = field(default_factory=dict)
 
     def gate(self, holding: Holding, code: int) -> Verdict | None:
         """What decides before it matters what is asked: existence, then mode and platform.
@@ -111,19 +165,20 @@ class Trial:
         None: nothing of these does.
         """
         instruction = REGISTRY.get(code)
-        if instruction is None:
+        if instruction is None and code not in CODES:
             return Verdict(SW.NO_SUCH_INSTRUCTION, f"this version has no instruction {code:02X}")
+        if CARRIER >> code & 1:
+            return _carrier(holding)
         if not holding.caps >> code & 1:
-            return Verdict(SW.NO_SUCH_INSTRUCTION, self._why_lacking(holding, instruction))
+            name = instruction.name if instruction is not None else f"{code:02X}"
+            return Verdict(SW.NO_SUCH_INSTRUCTION, self._why_lacking(holding, code, name))
         if self.dark and not CORE >> code & 1:
             rule = "the node is dark: every agent is down to core; to lift it, run: asyd light"
             return Verdict(SW.NO_SUCH_INSTRUCTION, rule)
         if not self.offered >> code & 1:
             return Verdict(SW.NOT_SUPPORTED, "in monitor mode nobody has more than core")
-        if code == PROC_THROTTLE.code and not self.platform.can_throttle():
-            return Verdict(SW.NOT_SUPPORTED, "processes cannot be held on this machine")
-        if code == SVC_RESTART.code and self.services is None:
-            return Verdict(SW.NOT_SUPPORTED, "there is no service manager that asyd could use")
+        if code in self.lacks:
+            return Verdict(SW.NOT_SUPPORTED, self.lacks[code])
         return None
 
     async def answer(
@@ -149,8 +204,10 @@ class Trial:
             return Verdict(SW.INVALID_PAYLOAD, _malformed(instruction, error))
         given = grants(chain(self.directory, holding.key), instruction.name)
         try:
-            if isinstance(request, Throttle):
-                return self._throttle(holding, request, given)
+            if isinstance(request, Isolate) and request.action == IsolateAction.RELEASE:
+                return Verdict(SW.SUCCESS, given, _RELEASING)
+            if isinstance(request, Throttle | Isolate):
+                return self._process(holding, request.pid, given)
             if isinstance(request, Restart):
                 return await self._restart(holding, request, given)
         except PlatformError as error:
@@ -159,24 +216,45 @@ class Trial:
             return self._delegation(holding, request, given)
         return Verdict(SW.SUCCESS, given)
 
-    def _why_lacking(self, holding: Holding, instruction: AnyInstruction) -> str:
-        return " and ".join(self._lacking(holding, instruction))
+    def vendor(self, holding: Holding, code: int, vendor_id: int, domain: str) -> Verdict:
+        """What an instruction of a vendor would be answered, if asyd has that enabled.
 
-    def _lacking(self, holding: Holding, instruction: AnyInstruction) -> Iterator[str]:
+        `domain` is the vendor's where it is installed on this machine, else ''.
+        """
+        decided = self.gate(holding, code)
+        if decided is not None:
+            return decided
+        scope = holding.root.scope
+        if not scope.allows_vendor(vendor_id):
+            option = _option(scope.describe(), "vendors")
+            fault = f"{option} does not have 0x{vendor_id:X}" if option else "it has no vendors="
+            return Verdict(SW.DENIED, f"line {holding.root.line}: {fault}")
+        if not domain:
+            return Verdict(SW.DENIED, f"no vendor with the id 0x{vendor_id:X} is installed")
+        given = grants(chain(self.directory, holding.key), f"{code:02X}")
+        notes = (
+            f"only if asyd runs with --vendor {domain}: else 6982",
+            f"only if {domain} has an instruction {code:02X}: else 6A81",
+        )
+        return Verdict(SW.SUCCESS, f"{given}, and its vendors= has {domain}", notes)
+
+    def _why_lacking(self, holding: Holding, code: int, name: str) -> str:
+        return " and ".join(self._lacking(holding, code, name))
+
+    def _lacking(self, holding: Holding, code: int, name: str) -> Iterator[str]:
         """The links of the chain that do not have it, from the line down."""
         above = None
         for link in chain(self.directory, holding.key):
-            if not link.given >> instruction.code & 1:
+            if not link.given >> code & 1:
                 if above is None:
-                    yield f"line {link.line} does not grant {instruction.name}"
+                    yield f"line {link.line} does not grant {name}"
                 else:
-                    yield f"{above.name} has not handed {instruction.name} on to {link.name}"
+                    yield f"{above.name} has not handed {name} on to {link.name}"
             above = link
 
     # -- targets
 
-    def _throttle(self, holding: Holding, request: Throttle, given: str) -> Verdict:
-        pid = request.pid
+    def _process(self, holding: Holding, pid: int, given: str) -> Verdict:
         if pid == 1:
             return Verdict(SW.DENIED, f"PID 1 is {_EVERYBODY}")
         if pid in self.asyd.family:
@@ -243,7 +321,7 @@ class Trial:
                 scratch.add(
                     holding.key,
                     request.key,
-                    CapabilityMap.of(request.caps).bits,
+                    CapabilityMap.of(request.caps).bits & ~CARRIER,
                     request.ttl_s,
                     request.label,
                     self.now,
@@ -254,6 +332,14 @@ class Trial:
         except DirectoryRefusal as refusal:
             return Verdict(refusal.sw, str(refusal))
         return Verdict(SW.SUCCESS, given)
+
+
+def _carrier(holding: Holding) -> Verdict:
+    """CONTINUE, which no line grants. No instruction but vendors' may come in fragments."""
+    notes: tuple[str, ...] = ()
+    if holding.root.scope.vendors and holding.caps & SETS["vendor"]:
+        notes = ("only while asyd runs with no vendor of its vendors= that takes fragments",)
+    return Verdict(SW.NO_SUCH_INSTRUCTION, "it holds nothing that may come in fragments", notes)
 
 
 def user(uid: int) -> str:

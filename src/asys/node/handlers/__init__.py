@@ -3,6 +3,14 @@
 Importing this package fills the dispatcher's table.
 """
 
-from asys.node.handlers import control, core, process, security
+from asys.node.handlers import (
+    control,
+    core,
+    diagnostics,
+    network,
+    process,
+    security,
+    vendor,
+)
 
-__all__ = ["control", "core", "process", "security"]
+__all__ = ["control", "core", "diagnostics", "network", "process", "security", "vendor"]

@@ -4,18 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from asys.isa import ABANDON, REKEY, TASK_QUERY, Abandoned, Empty, TaskState
-from asys.isa.control import TaskQuery
-from asys.node.dispatch import NEW_KEYS, NewKeys, handles
+from asys.isa import (
+    ABANDON,
+    CONTINUE,
+    REKEY,
+    SVC_RESTART,
+    TASK_CANCEL,
+    TASK_QUERY,
+    Abandoned,
+    Empty,
+    TaskState,
+    TaskStatus,
+)
+from asys.isa.control import CancelledTask, TaskQuery
+from asys.node import chains
+from asys.node.dispatch import NEW_KEYS, NewKeys, handles, serves
+from asys.node.refusal import Refused
+from asys.node.targets import check_service
+from asys.protocol.status import SW
 
 if TYPE_CHECKING:
     from asys.node.session import Session
+
+
+serves((CONTINUE.code,))(chains.proceed)
 
 
 @handles(TASK_QUERY)
 def task_query(session: Session, request: TaskQuery) -> TaskState:
     """Where a task of this session stands; one answer for unknown, freed and foreign handles."""
     node = session.node
+    return TaskState(node.tasks.query(session.id, request.handle, node.clock.now()))
+
+
+@handles(TASK_CANCEL, possible=lambda node: node.services is not None, finds_target=True)
+async def task_cancel(session: Session, request: CancelledTask) -> TaskState:
+    """Cancels a restart that has not begun; then where its task stands, as TASK_QUERY says it."""
+    node = session.node
+    grant = session.grant
+    now = node.clock.now()
+    task = node.tasks.pending_handle(session.id, request.handle, now)
+    if task is not None and node.services is not None:
+        if not grant.lit >> SVC_RESTART.code & 1:
+            raise Refused(SW.DENIED, "restarts are not granted any more")
+        check_service(node.services, grant, task.target)
+    grant.check_rate(TASK_CANCEL.code, now)
+    session.recorder.intend()
+    grant.take_rate(TASK_CANCEL.code, now)
+    if task is not None and task.job is not None:
+        status = await task.job.cancel()
+        if status is not TaskStatus.PENDING:
+            task.finish(status, node.clock.now())
     return TaskState(node.tasks.query(session.id, request.handle, node.clock.now()))
 
 

@@ -55,17 +55,17 @@ def sys_procs(session: Session, _request: Empty) -> bytes | Coroutine[None, None
 
 
 async def _fresh_status(session: Session) -> bytes:
-    await _fresh(session)
+    await fresh(session)
     return session.node.show_flags(session.node.sampler.status_reply)
 
 
 async def _fresh_procs(session: Session) -> bytes:
-    await _fresh(session)
+    await fresh(session)
     session.shown.add(session.node.sampler.processes)
     return session.node.sampler.procs_reply
 
 
-async def _fresh(session: Session) -> None:
+async def fresh(session: Session) -> None:
     """Waits for one scan. What could not be read has a node error as its reply by then."""
     done = get_running_loop().create_future()
 

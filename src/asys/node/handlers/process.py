@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Coroutine
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asys.isa import PROC_THROTTLE, SVC_RESTART, TaskHandle, TaskStatus, ThrottleAction
 from asys.isa.process import Restart, Throttle
@@ -17,18 +17,29 @@ from asys.protocol.status import SW
 if TYPE_CHECKING:
     from asys.node.clock import Clock
     from asys.node.recorder import TaskRecord
+    from asys.node.server import Node
     from asys.node.session import Session
     from asys.node.tasks import Task
 
 
-@handles(PROC_THROTTLE, possible=lambda node: node.platform.can_throttle(), finds_target=True)
-def proc_throttle(session: Session, request: Throttle) -> None:
-    """Suspends or resumes a process that is still the one that this session was shown."""
-    with closing(process_target(session, PROC_THROTTLE.code, request.pid)) as process:
-        if request.action == ThrottleAction.STOP:
-            process.suspend()
-        else:
-            process.resume()
+def _can_throttle(node: Node) -> bool:
+    return node.throttled is not None and not node.throttled.lack
+
+
+@handles(PROC_THROTTLE, possible=_can_throttle, finds_target=True)
+def proc_throttle(session: Session, request: Throttle) -> Coroutine[Any, Any, None] | None:
+    """Suspends or resumes a process that is still the one that this session was shown.
+
+    By a signal it is done at once; what takes longer is done beside the event loop.
+    """
+    throttled = session.node.throttled
+    if throttled is None:
+        raise Refused(SW.NOT_SUPPORTED, "no process can be held")
+    process = process_target(session, PROC_THROTTLE.code, request.pid)
+    if request.action == ThrottleAction.STOP:
+        holding = session.grant.holding
+        return throttled.stop(process, holding.key, holding.label, session.grant.scope.users)
+    return throttled.resume(process)
 
 
 @handles(SVC_RESTART, possible=lambda node: node.services is not None, finds_target=True)
@@ -42,6 +53,7 @@ async def svc_restart(session: Session, request: Restart) -> TaskHandle:
     pending = node.tasks.pending(session.id, request.name, node.clock.now())
     if pending is not None:
         check_service(services, grant, pending.target)
+        pending.join(session.recorder.task())
         return TaskHandle(pending.handle)
     unit = await services.resolve(request.name)
     check_service(services, grant, unit)
@@ -52,7 +64,7 @@ async def svc_restart(session: Session, request: Restart) -> TaskHandle:
     try:
         session.recorder.intend()
         grant.take_rate(SVC_RESTART.code, node.clock.now())
-        job = await services.restart(unit)
+        job = task.job = await services.restart(unit)
     except NoSuchTarget:
         task.finish(TaskStatus.FAILED, node.clock.now())
         # Behind the record of the answer.
@@ -70,4 +82,5 @@ async def svc_restart(session: Session, request: Restart) -> TaskHandle:
 async def _follow(task: Task, job: RestartJob, clock: Clock, record: TaskRecord) -> None:
     status = await job.wait()
     task.finish(status, clock.now())
-    record.ended(status)
+    for one in (record, *task.joined):
+        one.ended(status)

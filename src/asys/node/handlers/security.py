@@ -15,6 +15,7 @@ from asys.isa import (
     CapabilityMap,
     ListedAgent,
 )
+from asys.isa.capmap import CARRIER
 from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
 from asys.node.agents.directory import key_hash
 from asys.node.dispatch import handles
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @handles(AGENT_ADD, finds_target=True)
 async def agent_add(session: Session, request: NewAgent) -> AgentHash:
     """Lets an agent in, or changes what it was given; answered when it is on the disk."""
-    caps = CapabilityMap.of(request.caps).bits
+    caps = CapabilityMap.of(request.caps).bits & ~CARRIER
     await session.node.authority.add(
         session.agent_key,
         request.key,
@@ -67,7 +68,7 @@ def _row(node: Node, one: Holding) -> ListedAgent:
     return ListedAgent(
         one.key,
         key_hash(one.parent) if one.parent else bytes(4),
-        CapabilityMap(node.authority.caps(one)),
+        CapabilityMap(node.caps(one)),
         one.expires,
         flags,
         one.label,

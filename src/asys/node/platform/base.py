@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Final, Protocol
 
 from asys.isa import Architecture, FileSystem, PressureSource, Process, Status, TaskStatus
+from asys.node.clock import Clock
 from asys.protocol.status import SW
 
 
@@ -90,12 +92,14 @@ class TableSnapshot:
 
     `top` has at most five processes, most CPU since the previous scan first. `starts` tells for
     each PID in `top` when it was started, in the platform's own unit: PID and start together name
-    one process for ever.
+    one process for ever. `busy` has the CPU in percent of every process that used any, by
+    start << 32 | PID.
     """
 
     count: int
     top: tuple[Process, ...]
     starts: dict[int, int]
+    busy: Mapping[int, float] = field(default_factory=dict, repr=False)
 
 
 class Vitals(Protocol):
@@ -141,6 +145,8 @@ class ProcessHandle(Protocol):
     """When it was started, as in TableSnapshot.starts."""
     parent: int
     zombie: bool
+    name: bytes
+    """What it is called, as the system has it: not to be trusted."""
 
     @property
     def uid(self) -> int:
@@ -160,8 +166,138 @@ class ProcessHandle(Protocol):
     def resume(self) -> None:
         """Lets it go on. PlatformError."""
 
+    def suspended(self) -> bool:
+        """Whether it is stopped, by whomever, or will be once it can. PlatformError."""
+
     def close(self) -> None:
         """Gives the handle back."""
+
+
+class Throttler(Protocol):
+    """One way of stopping processes; lets go what was stopped in any of them."""
+
+    how: str
+    """`signal`, `freeze` or `cpu:PERCENT` (docs/protocol.md, section 7.2)."""
+
+    lack: str
+    """Why this way cannot be had here, in words; '' where it can."""
+
+    quick: bool
+    """Whether `stop`, and `release` of what it stopped, are as short as a signal. What is not
+    belongs beside the event loop, one call at a time.
+    """
+
+    def stop(self, process: ProcessHandle, users: Collection[int] | None = None) -> str:
+        """Stops it; idempotent. Gives the place that `release` needs, '' where it needs none.
+
+        Where that is also for its descendants, those run on that have a uid not in `users`, and
+        those that nobody may touch. PlatformError: nothing has changed.
+        """
+
+    def release(self, process: ProcessHandle | None, how: str, place: str) -> None:
+        """Takes back what was done in the way `how` at `place`; idempotent. PlatformError.
+
+        `process` is None when it has ended; what it left behind may be held all the same.
+        """
+
+    def is_held(self, process: ProcessHandle | None, how: str, place: str) -> bool:
+        """Whether that is still in force. PlatformError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Isolated:
+    """A process that stands isolated: PID and start name it also when it has ended."""
+
+    pid: int
+    start: int
+    keep_loopback: bool
+
+
+class Isolator(Protocol):
+    """Cuts processes off the network. What it has done outlasts asyd.
+
+    It takes milliseconds: it belongs beside the event loop, one call at a time.
+    """
+
+    lack: str
+    """Why that cannot be had here, in words; '' where it can."""
+
+    def isolate(self, process: ProcessHandle, *, keep_loopback: bool) -> None:
+        """Cuts off a process and its descendants, those aside that nobody may touch; with all
+        connections that they have. Once more: with what has come since, under the new rule.
+
+        PlatformError: what was before is so still, and nothing stands still.
+        """
+
+    def release(self, pid: int, start: int) -> bool:
+        """Takes that back, whether the process lives or not; False: it was not isolated.
+
+        PlatformError: some of it may be in force still.
+        """
+
+    def recover(self) -> tuple[Isolated, ...]:
+        """What stands from before asyd was started. What was half made or half taken away then is
+        undone. PlatformError.
+        """
+
+    def name(self, pid: int, start: int) -> str:
+        """What an isolated process is called, where it still lives; else ''."""
+
+    def close(self) -> None:
+        """Gives back what it holds open; what is isolated stays so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The payload of a PROC_TREE, and for each PID in it when it was started."""
+
+    payload: bytes
+    starts: dict[int, int]
+
+
+class ProcessTrees(Protocol):
+    """Finds out who started whom, in steps, so that nobody waits for thousands of processes."""
+
+    def holds(self, pid: int) -> bool:
+        """Whether there is such a process now. One short look; OSError."""
+
+    def tree(self, pid: int, depth: int, busy: Mapping[int, float]) -> Generator[None, None, Tree]:
+        """A process, its ancestors and what is below it, `depth` levels down; 0: as the protocol
+        has it.
+
+        Every step is far below 0.3 ms. `busy` is TableSnapshot.busy. NoSuchTarget: it has ended;
+        other PlatformErrors.
+        """
+
+    def close(self) -> None:
+        """Gives back what it holds open."""
+
+
+class Logs(Protocol):
+    """Reads the machine's logs, elsewhere: here nothing ever waits for them."""
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Processes that do so: nobody may touch them, whatever was granted."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more question may wait."""
+
+    def remembers(self, event: int) -> bool:
+        """Whether `summary` has shown this event lately."""
+
+    async def summary(self, window_s: int, priority: int, wanted: int) -> bytes:
+        """The payload of a LOG_SUMMARY. PlatformError."""
+
+    async def detail(self, event: int, before: int, after: int) -> bytes:
+        """The payload of a LOG_DETAIL. NoSuchTarget: not remembered, or gone; PlatformError."""
+
+    def start(self) -> None:
+        """Gets ready; questions may be asked before it is."""
+
+    async def close(self) -> None:
+        """Ends it; whoever waits is told."""
 
 
 class RestartJob(Protocol):
@@ -169,6 +305,13 @@ class RestartJob(Protocol):
 
     async def wait(self) -> TaskStatus:
         """SUCCESS, FAILED or CANCELLED, once the manager says so. Never raises PlatformError."""
+
+    async def cancel(self) -> TaskStatus:
+        """Takes it out of the manager's queue where it has not begun; then where it stands.
+
+        CANCELLED only when the manager says so, PENDING where it goes on. PlatformError when the
+        manager cannot be asked, or does not let asyd do it.
+        """
 
 
 class ServiceManager(Protocol):
@@ -212,6 +355,20 @@ class Platform(Protocol):
 
     def can_throttle(self) -> bool:
         """Whether processes can be suspended here without ever hitting the wrong one."""
+
+    def throttler(self, how: str) -> Throttler:
+        """How processes are stopped here, given as in Throttler.how."""
+
+    def isolator(self, state_dir: Path) -> Isolator | None:
+        """How processes are cut off the network, by the node with that state directory; None where
+        that cannot be done at all.
+        """
+
+    def process_trees(self) -> ProcessTrees | None:
+        """What finds out who started whom; None where that cannot be had."""
+
+    def logs(self, clock: Clock) -> Logs | None:
+        """A reader of logs, not started; None where asyd may read none, or there are none."""
 
     def lacks(self) -> list[str]:
         """What asyd cannot do here for want of privileges, in sentences for its log."""

@@ -13,6 +13,7 @@ MB: Final = 1 << 20
 """Bytes in what the protocol calls an MB."""
 
 MACHINE_ID: Final = "/etc/machine-id"
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 _ARCHITECTURES: Final = {
     "x86_64": Architecture.X86_64,
@@ -54,6 +55,14 @@ def architecture(machine: str) -> Architecture:
 def file_system(kind: str) -> FileSystem:
     """The file system that a mount table names."""
     return _FILE_SYSTEMS.get(kind, FileSystem.UNKNOWN)
+
+
+def boot_id(path: str = BOOT_ID) -> str:
+    """What tells this boot of the machine from others; '' where the system does not say."""
+    try:
+        return Path(path).read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def cpus_online() -> int:

@@ -93,6 +93,7 @@ class ProcessMeter:
         self._seen = _Readings()
         self._next = _Readings()
         self._top: list[tuple[float, int, int, int, int]] = []
+        self._busy: dict[int, float] = {}
         self._began: tuple[float, int] | None = None
         self._since: tuple[float, int] | None = None
         self.count = 0
@@ -106,6 +107,7 @@ class ProcessMeter:
         self._since, self._began = self._began, (now, start_now)
         self._next = _Readings()
         self._top = []
+        self._busy = {}
         self.count = 0
 
     def add(self, pid: int, start: int, cpu: float, resident: int, now: float, flags: int) -> None:
@@ -129,6 +131,8 @@ class ProcessMeter:
         self._next.cpu[shard][key] = cpu
         self._next.at[shard][key] = now
         percent = used * self._percent / elapsed if used > 0 and elapsed > 0 else 0.0
+        if percent:
+            self._busy[key] = percent
         top = self._top
         if len(top) < TOP or (percent, resident, -pid) > top[0]:
             insort(top, (percent, resident, -pid, start, flags))
@@ -149,4 +153,4 @@ class ProcessMeter:
             memory = min(resident * 100 // self._memory, 100)
             top.append(Process(pid, percent, memory, ProcessFlags(flags)))
         starts = {-entry[2]: entry[3] for entry in self._top}
-        return TableSnapshot(self.count, tuple(top), starts)
+        return TableSnapshot(self.count, tuple(top), starts, self._busy)

@@ -9,24 +9,31 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import ClassVar, Final
 
 import psutil
 
 from asys.isa import PressureSource, ProcessFlags, Status
+from asys.node.clock import Clock
 from asys.node.platform import machine
 from asys.node.platform.base import (
+    Isolator,
+    Logs,
     MachineFacts,
     ProcessHandle,
     ProcessTable,
+    ProcessTrees,
     ServiceManager,
     SystemFailure,
     TableSnapshot,
+    Throttler,
     Unsupported,
     Vitals,
     node_failure,
 )
 from asys.node.platform.meters import CpuMeter, NetworkMeter, ProcessMeter
+from asys.node.platform.processes.signals import SignalThrottler
 from asys.protocol.status import SW
 
 _LOOPBACK: Final = re.compile(r"lo\d*")
@@ -186,9 +193,25 @@ class PortablePlatform:
         """As Platform.can_throttle."""
         return False
 
+    def throttler(self, how: str) -> Throttler:
+        """As Platform.throttler."""
+        return SignalThrottler(how)
+
+    def isolator(self, state_dir: Path) -> Isolator | None:
+        """As Platform.isolator."""
+        return None
+
+    def process_trees(self) -> ProcessTrees | None:
+        """As Platform.process_trees."""
+        return None
+
+    def logs(self, clock: Clock) -> Logs | None:
+        """As Platform.logs."""
+        return None
+
     def lacks(self) -> list[str]:
         """As Platform.lacks."""
-        return ["PROC_THROTTLE answers 6D00: it needs Linux"]
+        return ["PROC_THROTTLE, LOG_SUMMARY, LOG_DETAIL and PROC_TREE answer 6D00: they need Linux"]
 
     def process(self, pid: int) -> ProcessHandle:
         """As Platform.process."""
@@ -204,7 +227,7 @@ class PortablePlatform:
 
     def service_manager(self, supervisord: str | None) -> ServiceManager | None:
         """As Platform.service_manager."""
-        from asys.node.platform.services import find_service_manager
+        from asys.node.platform.services.find import find_service_manager
 
         return find_service_manager(supervisord)
 

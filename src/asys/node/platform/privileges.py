@@ -8,6 +8,7 @@ from typing import Final
 from asys.node.platform.procfs import PROC
 
 CAP_KILL: Final = 5
+CAP_SYS_PTRACE: Final = 19
 CAP_SYS_ADMIN: Final = 21
 """Numbers of linux/capability.h."""
 

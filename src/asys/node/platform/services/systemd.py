@@ -16,9 +16,9 @@ from dbus_fast import Message
 
 from asys.isa import TaskStatus
 from asys.node.platform.base import PlatformError, SystemFailure
-from asys.node.platform.dbus import CannotConnect, DBusConnection, NotSent, ReplyLost
-from asys.node.platform.own_unit import own_units
-from asys.node.platform.systemd_api import (
+from asys.node.platform.services.dbus import CannotConnect, DBusConnection, NotSent, ReplyLost
+from asys.node.platform.services.own_unit import own_units
+from asys.node.platform.services.systemd_api import (
     ABSENT,
     BUS,
     MATCHES,
@@ -28,6 +28,14 @@ from asys.node.platform.systemd_api import (
     error_text,
     manager_call,
     values,
+)
+from asys.node.platform.services.systemd_jobs import (
+    GONE,
+    JOB,
+    SERVICE_UNIT,
+    UNIT,
+    Asking,
+    SystemdJob,
 )
 from asys.protocol.status import SW
 
@@ -41,9 +49,6 @@ RECONNECT_DELAYS_S: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Pauses before each try to get back a connection that jobs hang on. systemd that executes itself
 anew (`systemctl daemon-reexec`) is away for about a second."""
 
-EARLY_RESULTS: Final = 16
-"""Ended jobs of one unit that are remembered while its RestartUnit has no answer yet."""
-
 PROTECTED: Final = {
     "systemd-journald.service": "the journal",
     "dbus.service": "the message bus",
@@ -53,45 +58,6 @@ PROTECTED: Final = {
 _RESULTS: Final = {"done": TaskStatus.SUCCESS, "canceled": TaskStatus.CANCELLED}
 
 _log = logging.getLogger(__name__)
-
-
-class SystemdJob:
-    """A job in systemd's queue. `path` is its D-Bus object, unique until the machine reboots."""
-
-    def __init__(
-        self, path: str, unit: str, asked_ns: int, connection: DBusConnection | None = None
-    ) -> None:
-        self.path = path
-        self.unit = unit
-        self.asked_ns = asked_ns
-        self.connection = connection
-        """On which its JobRemoved is to come."""
-        self._ended: asyncio.Future[TaskStatus] = asyncio.get_running_loop().create_future()
-
-    def finish(self, status: TaskStatus) -> None:
-        """Sets how it ended; the first time counts."""
-        if not self._ended.done():
-            self._ended.set_result(status)
-
-    async def wait(self) -> TaskStatus:
-        """As RestartJob.wait(). May be cancelled and called again."""
-        return await asyncio.shield(self._ended)
-
-
-class _Asking:
-    """A unit whose RestartUnit is under way, so that a job may end before its name is known."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.ended: dict[str, TaskStatus] = {}
-        self.forgot = False
-
-    def remember(self, path: str, status: TaskStatus) -> None:
-        """Keeps how a job ended; the oldest makes room."""
-        if len(self.ended) >= EARLY_RESULTS:
-            del self.ended[next(iter(self.ended))]
-            self.forgot = True
-        self.ended[path] = status
 
 
 class Systemd:
@@ -118,7 +84,7 @@ class Systemd:
         self._connecting = asyncio.Lock()
         self._connection: DBusConnection | None = None
         self._owner = SERVICE
-        self._asking: dict[str, _Asking] = {}
+        self._asking: dict[str, Asking] = {}
         self._jobs: dict[str, SystemdJob] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._closed = False
@@ -143,7 +109,7 @@ class Systemd:
 
     async def restart(self, unit: str) -> SystemdJob:
         """Queues a restart, as `systemctl restart` does; `unit` is an Id that resolve() gave."""
-        asking = self._asking.setdefault(unit, _Asking())
+        asking = self._asking.setdefault(unit, Asking())
         asking.calls += 1
         asked_ns = time.monotonic_ns()
         try:
@@ -256,6 +222,7 @@ class Systemd:
             return _ended(unit, asking.ended[path])
         # systemd merges restarts of one unit that wait in its queue into one job.
         job = self._jobs.setdefault(path, SystemdJob(path, unit, asked_ns, connection))
+        job.canceller = self._cancel
         job.asked_ns = asked_ns
         if asking.forgot:
             job.connection = None
@@ -281,6 +248,27 @@ class Systemd:
     def _give_up(self) -> None:
         for path in list(self._jobs):
             self._finish(path, TaskStatus.FAILED)
+
+    async def _cancel(self, job: SystemdJob) -> None:
+        """Takes a job out of the queue where its restart has not begun.
+
+        A restart stops the unit and then starts it. From its first half on, also while it waits for
+        the second, nothing is cancelled: that would leave the unit stopped. A unit that was stopped
+        before is as it was. PlatformError.
+        """
+        reply, _ = await self._call(manager_call("ListUnitsByNames", "as", [job.unit]), repeat=True)
+        rows = values(reply, UNITS)[0]
+        if not rows or str(rows[0][9]) != job.path:
+            return  # it has just ended
+        if await self._property(job.path, JOB, "State", missing="") != "waiting":
+            return
+        stopped_us = await self._property(str(rows[0][6]), UNIT, "InactiveEnterTimestampMonotonic")
+        if int(stopped_us) * 1000 >= job.first_asked_ns:
+            return
+        message = Message(destination=SERVICE, path=job.path, interface=JOB, member="Cancel")
+        reply, _ = await self._call(message, repeat=False)
+        if reply.error_name not in GONE:
+            values(reply, "")
 
     # Jobs that may have ended unseen, as after a connection has broken
 
@@ -331,21 +319,28 @@ class Systemd:
         restarted = False
         if active in ("active", "reloading", "inactive", "deactivating"):
             # It was restarted when what runs, or has run, began after the call, and did not fail.
-            result = await self._property(unit_path, "Result")
-            began_us = await self._property(unit_path, "ExecMainStartTimestampMonotonic")
+            result = await self._property(unit_path, SERVICE_UNIT, "Result")
+            began_us = await self._property(
+                unit_path, SERVICE_UNIT, "ExecMainStartTimestampMonotonic"
+            )
             restarted = result == "success" and int(began_us) * 1000 >= job.asked_ns
         self._finish(job.path, TaskStatus.SUCCESS if restarted else TaskStatus.FAILED)
 
-    async def _property(self, unit_path: str, name: str) -> Any:
+    async def _property(
+        self, path: str, interface: str, name: str, *, missing: str | None = None
+    ) -> Any:
+        """A property of a unit or a job; `missing`, where it is given, of a job that has ended."""
         message = Message(
             destination=SERVICE,
-            path=unit_path,
+            path=path,
             interface="org.freedesktop.DBus.Properties",
             member="Get",
             signature="ss",
-            body=["org.freedesktop.systemd1.Service", name],
+            body=[interface, name],
         )
         reply, _ = await self._call(message, repeat=True)
+        if missing is not None and reply.error_name in GONE:
+            return missing
         return values(reply, "v")[0].value
 
 

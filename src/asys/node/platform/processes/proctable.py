@@ -15,8 +15,8 @@ from typing import Final
 from asys.isa import ProcessFlags
 from asys.node.platform.base import SystemFailure, TableSnapshot, node_failure
 from asys.node.platform.meters import ProcessMeter
+from asys.node.platform.processes.proclist import Listing, choose_listing
 from asys.node.platform.procfs import PROC, STAT_SIZE, TICKS_PER_SECOND, read_small, stat_fields
-from asys.node.platform.proclist import Listing, choose_listing
 from asys.protocol.status import SW
 
 _STATES: Final = {b"Z": ProcessFlags.ZOMBIE.value, b"D": ProcessFlags.UNINTERRUPTIBLE.value}

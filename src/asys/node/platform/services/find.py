@@ -30,7 +30,7 @@ def find_service_manager(
     fallback: ServiceManager | None = None
     if supervisord is not None:
         # Imported only where they are of use, here and below: they take memory.
-        from asys.node.platform.supervisord import Supervisord
+        from asys.node.platform.services.supervisord import Supervisord
 
         fallback = Supervisord(supervisord)
     if not (run / "systemd" / "system").is_dir():
@@ -41,7 +41,7 @@ def find_service_manager(
     if fallback is not None:
         _log.warning("systemd runs here, so services are restarted by it and not by supervisord")
 
-    from asys.node.platform.systemd import PRIVATE_SOCKET, SYSTEM_BUS, Systemd
+    from asys.node.platform.services.systemd import PRIVATE_SOCKET, SYSTEM_BUS, Systemd
 
     if os.geteuid() == 0 and (run / "systemd" / "private").is_socket():
         return Systemd(PRIVATE_SOCKET, direct=True)

@@ -8,12 +8,13 @@ import pwd
 import re
 import signal
 from collections.abc import Collection
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
-from asys.node.platform import own_unit, pidfd
 from asys.node.platform.base import NoSuchTarget, translate
+from asys.node.platform.processes import pidfd
 from asys.node.platform.procfs import PROC, STAT_SIZE, read_small, stat_fields
+from asys.node.platform.services import own_unit
 
 _KERNEL_THREAD: Final = 0x00200000
 """PF_KTHREAD in the flags of /proc/PID/stat."""
@@ -123,11 +124,11 @@ class LinuxProcess:
     def owners(self) -> Collection[int]:
         """As ProcessHandle.owners."""
         try:
-            return pidfd.owners(self._fd) or self._read_owners()
+            return pidfd.owners(self._fd) or self.read_owners()
         except OSError as error:
             raise translate(error, f"looking at process {self.pid}") from error
 
-    def _read_owners(self) -> tuple[int, ...]:
+    def read_owners(self) -> tuple[int, ...]:
         """The same of /proc: not its owner, which is root for what must not be traced."""
         status = read_small(f"{PROC}/{self.pid}/status", STATUS_SIZE)
         line = status.index(b"\nUid:") + len(b"\nUid:")
@@ -145,6 +146,26 @@ class LinuxProcess:
         """As ProcessHandle.resume."""
         self._signal(signal.SIGCONT)
 
+    def suspended(self) -> bool:
+        """As ProcessHandle.suspended."""
+        try:
+            with ExitStack() as files:
+                ours = f"{PROC}/{self.pid}/task"
+                threads = os.open(ours, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                files.callback(os.close, threads)
+                if int(stat_fields(read_small(f"{self.pid}/stat", STAT_SIZE, threads))[19]) != (
+                    self.start
+                ):
+                    raise NoSuchTarget(f"process {self.pid} has ended")
+                for thread in (str(self.pid), *os.listdir(threads)):
+                    with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since
+                        status = read_small(f"{thread}/status", STATUS_SIZE, threads)
+                        if b"\nState:\tZ" not in status:  # they stand all, or none does
+                            return is_stopped(status)
+                return False
+        except OSError as error:
+            raise translate(error, f"looking at process {self.pid}") from error
+
     def _signal(self, number: signal.Signals) -> None:
         try:
             signal.pidfd_send_signal(self._fd, number)
@@ -156,6 +177,22 @@ class LinuxProcess:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def is_stopped(status: bytes) -> bool:
+    """Whether /proc/PID/task/TID/status is of a thread that is stopped, or has SIGSTOP before it.
+
+    A signal stops all threads of a process, each once it is not within a system call that waits for
+    a device: such a one counts as stopped, as it will be.
+    """
+    state = status[status.index(b"\nState:") + 7 :].lstrip()[:1]
+    if state in b"TtD":
+        return True
+    pending = 0
+    for name in (b"\nSigPnd:", b"\nShdPnd:"):
+        at = status.index(name) + len(name)
+        pending |= int(status[at : status.index(b"\n", at)], 16)
+    return bool(pending >> (signal.SIGSTOP - 1) & 1)
 
 
 def can_hold_processes() -> bool:

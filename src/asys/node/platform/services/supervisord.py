@@ -12,9 +12,9 @@ import os
 from typing import Any, ClassVar, Final, NamedTuple
 
 from asys.isa import TaskStatus
-from asys.node.platform import http_rpc
 from asys.node.platform.base import NoSuchTarget, PlatformError, SystemFailure
-from asys.node.platform.http_rpc import Endpoint, Fault
+from asys.node.platform.services import http_rpc
+from asys.node.platform.services.http_rpc import Endpoint, Fault
 from asys.protocol.status import SW
 
 CALL_TIMEOUT_S: Final = 2.0
@@ -54,6 +54,10 @@ class SupervisordJob:
         """As RestartJob.wait(). May be cancelled and called again."""
         await asyncio.wait([self._task])
         return TaskStatus.FAILED if self._task.cancelled() else self._task.result()
+
+    async def cancel(self) -> TaskStatus:
+        """As RestartJob.cancel(): supervisord has no queue, so nothing is ever taken out of it."""
+        return await self.wait() if self._task.done() else TaskStatus.PENDING
 
 
 class Supervisord:

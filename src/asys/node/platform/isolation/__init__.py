@@ -1,0 +1,1 @@
+"""Cutting a process off the network: cgroups, BPF programs, pins that outlive asyd."""

@@ -1,0 +1,1 @@
+"""Service managers: systemd over D-Bus, supervisord over XML-RPC."""
