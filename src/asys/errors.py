@@ -3,6 +3,7 @@
     AsysError
     |-- ArgumentError (ValueError)         yours: refused before a byte was sent
     |-- IdentityError                      a key file or known_hosts that cannot be used
+    |-- InventoryError                     a fleet's list of nodes that cannot be used
     |-- LinkError (ConnectionError)        the connection: nothing was answered
     |   |-- ConnectFailed                  the node cannot be reached
     |   |-- UnknownHost                    the node's key is not in known_hosts
@@ -10,12 +11,14 @@
     |   |-- AgentRejected                  the node does not know this agent's key
     |   |-- SessionLimit                   the node has no room for another session
     |   |-- ConnectionLost                 the connection ended
+    |   |-- SessionEnded                   what is named went with its session; nothing was sent
     |   |-- DeadlineExceeded (TimeoutError) no answer in time
     |   `-- ProtocolError                  the peer sent what the protocol does not allow
     |       |-- HandshakeError
     |       `-- ChannelError
     |-- OutcomeUnknown                     a signed instruction was sent and its answer is not known
     |   `-- AlreadyReceived                6985
+    |-- StillSuspended                     a process was stopped and could not be continued
     `-- StatusError                        the node answered, and not with success
         |-- Blocked                        6400
         |-- WrongLength                    6700
@@ -54,6 +57,10 @@ class ArgumentError(AsysError, ValueError):
 
 class IdentityError(AsysError):
     """A key file or `known_hosts` cannot be used; the message says how to mend it."""
+
+
+class InventoryError(AsysError):
+    """A fleet's list of nodes cannot be used; the message names the file, the line and the key."""
 
 
 class LinkError(AsysError, ConnectionError):
@@ -115,6 +122,16 @@ class ConnectionLost(LinkError):
     """The connection ended. What was sent unsigned and not answered may be asked again."""
 
 
+class SessionEnded(LinkError):
+    """A task handle, or a PID, of a session that has ended, on a node that has reconnected.
+
+    Nothing was sent. A task goes on, and its end cannot be asked any more: look at what it was to
+    bring about. A PID may be another process by now, which the new session cannot tell before it
+    has been shown it: look again (SYS_PROCS, PROC_TREE), then decide anew. What takes back, as
+    continuing a process, is never refused for it.
+    """
+
+
 class DeadlineExceeded(LinkError, TimeoutError):
     """The peer did not answer in time."""
 
@@ -145,6 +162,25 @@ class OutcomeUnknown(AsysError):
     def __reduce__(self) -> tuple[object, ...]:
         rebuild = partial(type(self), instruction=self.instruction, seq=self.seq)
         return rebuild, (str(self),)
+
+
+class StillSuspended(AsysError):
+    """The process `pid` was stopped for a block and could not be continued, or may not have been.
+
+    Its cause says why. It stays stopped until somebody continues it, or its lease ends.
+    """
+
+    def __init__(self, pid: int, reason: str) -> None:
+        super().__init__(
+            f"process {pid} is still stopped on the node, as far as is known: {reason}. Continue "
+            f"it from another connection, or on the node with: asyd throttled release {pid}; by "
+            "itself it goes on only where asyd has a --throttle-lease"
+        )
+        self.pid = pid
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.pid, self.reason)
 
 
 class StatusError(AsysError):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from asys import isa
 from asys.client.address import Address
@@ -16,14 +16,21 @@ from asys.client.agent_pages import AgentPages
 from asys.client.aio_wire import Wire
 from asys.client.caller import Caller
 from asys.client.connected import Connected
+from asys.client.deadline import patience_of
 from asys.client.exchange import Exchange
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.client.methods import attach, describe
+from asys.client.observe import Observer
 from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
 from asys.client.pending import Pending
+from asys.client.reconnect import Reconnect
 from asys.client.renewal import DEFAULT_REQUESTS, DEFAULT_SECONDS
+from asys.client.retry import Retry
+from asys.client.steady import Attempts, Policy
+from asys.client.suspended import Suspended
 from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
+from asys.client.watch import Watch
 from asys.errors import (
     ConnectFailed,
     DeadlineExceeded,
@@ -36,6 +43,9 @@ from asys.errors import (
 from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
 from asys.protocol.codec import Layout
 from asys.protocol.limits import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from asys.vendor.definition import Vendor
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Layout)
@@ -78,8 +88,21 @@ class Task(TaskMemory):
             await asyncio.sleep(min(interval, left))
         return status
 
+    async def cancel(self) -> TaskStatus:
+        """Takes the task back where the node has not begun it; gives where it stands then.
+
+        CANCELLED only when the service manager says so; PENDING where it goes on. Once the task has
+        ended, the answer is remembered and nobody asked. Raises what any call raises.
+        """
+        if self.final is not None:
+            return self.final
+        self.check()
+        answer = await self._node._call(isa.TASK_CANCEL, (self.handle,), {}, note=self.note)
+        return self.final or cast("isa.TaskState", answer).status
+
     async def _query(self, patience: float) -> TaskStatus:
         if self.final is None:
+            self.check()
             answer = await self._node._call(
                 isa.TASK_QUERY, (self.handle,), {}, note=self.note, patience=patience
             )
@@ -144,13 +167,18 @@ class Node(Connected):
     sys_status = _reading(isa.SYS_STATUS)
     sys_procs = _reading(isa.SYS_PROCS)
     task_query = _reading(isa.TASK_QUERY)
+    task_cancel = _reading(isa.TASK_CANCEL)
     proc_throttle = _action(isa.PROC_THROTTLE)
+    net_isolate = _action(isa.NET_ISOLATE)
     svc_restart = _task(isa.SVC_RESTART)
     rekey = _action(isa.REKEY)
     abandon = _reading(isa.ABANDON)
     agent_add = _reading(isa.AGENT_ADD)
     agent_remove = _action(isa.AGENT_REMOVE)
     agent_list = _reading(isa.AGENT_LIST)
+    log_summary = _reading(isa.LOG_SUMMARY)
+    log_detail = _reading(isa.LOG_DETAIL)
+    proc_tree = _reading(isa.PROC_TREE)
 
     def __init__(self, wire: Wire, timeout: float) -> None:
         """Not for users of the SDK: `connect` makes nodes."""
@@ -178,13 +206,36 @@ class Node(Connected):
             pages.take(await self.agent_list(pages.page))
         return pages.agents
 
+    def suspended(self, pid: int) -> Suspended:
+        """A block that a process stands still for: `async with node.suspended(pid):`."""
+        return Suspended(self, pid)
+
+    def watch(self, interval: float) -> Watch:
+        """The node's vitals every `interval` seconds: `async for reading in node.watch(1):`."""
+        return Watch(self, interval)
+
+    def vendor(self, vendor: Vendor) -> Any:
+        """An object with a method for each instruction of a vendor, whose package is installed
+        here. Its package may have a class with types: `Shop(node)`.
+        """
+        from asys.vendor.client import on_node
+
+        return on_node(vendor, self)
+
+    async def _another(self) -> Node:
+        """A second connection to the same node. What `connect` raises."""
+        wire = Wire(self._caller.successor(), self._wire.loop)
+        await _establish(wire, self._timeout)
+        return Node(wire, self._timeout)
+
     async def refresh_capabilities(self) -> isa.CapabilityMap | None:
         """Asks for all pages of the capability map again, and gives it.
 
         For after a 6A81, and for whoever waits to be granted more. Raises what `sys_caps` raises.
         """
-        await self._renewal_over(self._timeout)
-        await self._wait(self._wire.caller.refresh(perf_counter()), self._timeout)
+        patience = patience_of(None, self._timeout, perf_counter())
+        await self._renewal_over(patience)
+        await self._wait(self._wire.caller.refresh(perf_counter()), patience)
         return self.capability_map
 
     async def resend(self, seq: int) -> Any:
@@ -195,9 +246,10 @@ class Node(Connected):
         had, if it came in the meantime, else AlreadyReceived. ArgumentError when `seq` is not among
         the last 64. Deployed nodes close the connection after 6985.
         """
-        await self._renewal_over(self._timeout)
+        patience = patience_of(None, self._timeout, perf_counter())
+        await self._renewal_over(patience)
         pending = self._wire.caller.resend(seq, perf_counter())
-        reply = await self._wait(pending, self._timeout)
+        reply = await self._wait(pending, patience)
         if isinstance(reply, TaskHandle):
             return self._tasks.get(reply.handle)
         return None if isinstance(reply, Empty) else reply
@@ -230,13 +282,17 @@ class Node(Connected):
         *,
         note: Callable[[Any], None] | None = None,
         patience: float | None = None,
+        attempts: Attempts | None = None,
     ) -> Layout:
-        left = patience or self._timeout
         now = perf_counter()
+        left = patience_of(patience, self._timeout, now)
         if self._renewing is not None or now >= self._wire.caller.renewal.idle_from:
             left = await self._renewed(instruction, now, left)
             now = perf_counter()
-        pending = self._wire.caller.request(instruction, args, kwargs, now)
+        if attempts is None:
+            pending = self._wire.caller.request(instruction, args, kwargs, now)
+        else:
+            pending = attempts.request(self._wire.caller, args, kwargs, now)
         pending.note = note
         return await self._wait(pending, left)
 
@@ -333,6 +389,10 @@ def connect(
     trace: Trace | None = None,
     rekey_seconds: float | None = DEFAULT_SECONDS,
     rekey_requests: int | None = DEFAULT_REQUESTS,
+    reconnect: Reconnect | bool | None = None,
+    retry: Retry | bool | None = None,
+    keepalive: float | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Connecting:
     """Connects to a node: `async with connect(...) as node`, or `node = await connect(...)`.
 
@@ -349,6 +409,11 @@ def connect(
     outcome of a task or of a signed instruction is open. With the old session goes what the node
     knew of it: the PIDs that it has shown. So look again before you act on one.
 
+    `reconnect`: a lost connection is made again, as Reconnect says (True: as it says by itself);
+    the first one is not. `retry`: a call is made again after 6400 and 6F05, as Retry says.
+    `keepalive`: seconds, less than 60, after which an idle session is kept alive with a SYS_HELLO,
+    as long as the node object is open. `observers` are told of each call: LogCalls, Telemetry.
+
     Raises ArgumentError, IdentityError, any LinkError, and the StatusError of a node that is in
     trouble.
     """
@@ -363,11 +428,16 @@ def connect(
         rekey_seconds,
         rekey_requests,
     )
-    return Connecting(partial(_open, options, trace))
+    policy = partial(Policy.of, reconnect, retry, keepalive, observers)
+    return Connecting(partial(_open, options, policy, trace))
 
 
-async def _open(make_options: Callable[[], Options], trace: Trace | None) -> Node:
-    options = make_options()
+async def _open(
+    make_options: Callable[[], Options],
+    make_policy: Callable[[], Policy | None],
+    trace: Trace | None,
+) -> Node:
+    policy, options = make_policy(), make_options()
     loop = asyncio.get_running_loop()
     caller = Caller(
         options.identity.key,
@@ -378,7 +448,11 @@ async def _open(make_options: Callable[[], Options], trace: Trace | None) -> Nod
     )
     wire = Wire(caller, loop)
     await _establish(wire, options.timeout)
-    return Node(wire, options.timeout)
+    if policy is None:
+        return Node(wire, options.timeout)
+    from asys.client.aio_steady import SteadyNode
+
+    return SteadyNode(wire, options.timeout, policy)
 
 
 async def _establish(wire: Wire, patience: float) -> None:

@@ -40,8 +40,9 @@ class Wire(asyncio.Protocol):
         pending.waiter = waiter
         deadline = pending.started + timeout
         pending.deadline = deadline
-        if deadline < self._timer_at:
-            self._arm(deadline, timeout)
+        due = min(timeout, self.caller.silence.limit)
+        if pending.started + due < self._timer_at:
+            self._arm(pending.started + due, due)
         if self.caller.in_flight == 1:
             self._flush()
         elif not self._scheduled:

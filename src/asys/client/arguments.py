@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from asys.errors import ArgumentError
-from asys.isa import AnyInstruction, Level
+from asys.isa import AnyInstruction, Group, Level
 from asys.protocol.codec import Field, Layout
-from asys.protocol.limits import AEAD_TAG_SIZE, KEY_SIZE, MAX_DATA, SEQ_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, KEY_SIZE, MAX_CHAIN, MAX_DATA, SEQ_SIZE
 
 _KEY: Final = "key"
 _HEX_KEY: Final = re.compile(f"[0-9A-Fa-f]{{{2 * KEY_SIZE}}}")
@@ -19,7 +19,18 @@ _ROOM: Final = {
     Level.SIGNED: MAX_DATA - SEQ_SIZE,
     Level.ENC_SIGN: MAX_DATA - SEQ_SIZE - AEAD_TAG_SIZE,
 }
-"""Bytes of payload that one request carries."""
+"""Bytes of payload that one frame carries."""
+
+_VENDORS: Final = Group.VENDOR_C << 4
+
+_VENDOR_ROOM: Final = 4 + 16_384
+"""Bytes of payload that one frame carries to a vendor: its id, and the body."""
+
+
+def room(instruction: AnyInstruction) -> int:
+    """Bytes of payload that one frame of an instruction carries."""
+    most = _ROOM[instruction.level]
+    return _VENDOR_ROOM if instruction.code >= _VENDORS else most
 
 
 def pack(
@@ -31,10 +42,14 @@ def pack(
     except TypeError as error:
         fault = str(error).partition("() ")[2] or str(error)
         raise ArgumentError(f"{instruction.method}() {fault}") from None
+    if instruction.group >= Group.VENDOR_C and instruction.vendor_id is None:
+        raise ArgumentError(f"{instruction.name} belongs to no Vendor, so it cannot be sent")
     _read_key(request)
     request.check()
     payload = request.pack()
-    most = _ROOM[instruction.level]
+    if instruction.vendor_id is not None:
+        payload = instruction.vendor_id.to_bytes(4, "big") + payload
+    most = MAX_CHAIN if instruction.chainable else room(instruction)
     if len(payload) > most:
         raise ArgumentError(
             f"{instruction.name} with {len(payload)} bytes; one request carries at most {most}"

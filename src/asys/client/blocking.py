@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from asys import isa
 from asys.client.agent_pages import AgentPages
+from asys.client.blocking_suspended import Suspended
+from asys.client.blocking_watch import Watch
 from asys.client.blocking_wire import Wire
 from asys.client.connected import Connected
+from asys.client.deadline import patience_of
 from asys.client.dial import dial
 from asys.client.exchange import Exchange
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.client.methods import attach, describe
+from asys.client.observe import Observer
 from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
+from asys.client.reconnect import Reconnect
 from asys.client.renewal import DEFAULT_REQUESTS, DEFAULT_SECONDS
+from asys.client.retry import Retry
+from asys.client.steady import Attempts, Policy
 from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
 from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
 from asys.protocol.codec import Layout
 from asys.protocol.limits import DEFAULT_PORT
+
+if TYPE_CHECKING:
+    from asys.vendor.definition import Vendor
 
 P = ParamSpec("P")
 R = TypeVar("R", bound=Layout)
@@ -64,8 +74,21 @@ class Task(TaskMemory):
             time.sleep(min(interval, left))
         return status
 
+    def cancel(self) -> TaskStatus:
+        """Takes the task back where the node has not begun it; gives where it stands then.
+
+        CANCELLED only when the service manager says so; PENDING where it goes on. Once the task has
+        ended, the answer is remembered and nobody asked. Raises what any call raises.
+        """
+        if self.final is not None:
+            return self.final
+        self.check()
+        answer = self._node._call(isa.TASK_CANCEL, (self.handle,), {}, note=self.note)
+        return self.final or cast("isa.TaskState", answer).status
+
     def _query(self, patience: float) -> TaskStatus:
         if self.final is None:
+            self.check()
             answer = self._node._call(
                 isa.TASK_QUERY, (self.handle,), {}, note=self.note, patience=patience
             )
@@ -124,13 +147,18 @@ class Node(Connected):
     sys_status = _reading(isa.SYS_STATUS)
     sys_procs = _reading(isa.SYS_PROCS)
     task_query = _reading(isa.TASK_QUERY)
+    task_cancel = _reading(isa.TASK_CANCEL)
     proc_throttle = _action(isa.PROC_THROTTLE)
+    net_isolate = _action(isa.NET_ISOLATE)
     svc_restart = _task(isa.SVC_RESTART)
     rekey = _action(isa.REKEY)
     abandon = _reading(isa.ABANDON)
     agent_add = _reading(isa.AGENT_ADD)
     agent_remove = _action(isa.AGENT_REMOVE)
     agent_list = _reading(isa.AGENT_LIST)
+    log_summary = _reading(isa.LOG_SUMMARY)
+    log_detail = _reading(isa.LOG_DETAIL)
+    proc_tree = _reading(isa.PROC_TREE)
 
     def __init__(self, wire: Wire, timeout: float) -> None:
         """Not for users of the SDK: `connect` makes nodes."""
@@ -157,12 +185,37 @@ class Node(Connected):
             pages.take(self.agent_list(pages.page))
         return pages.agents
 
+    def suspended(self, pid: int) -> Suspended:
+        """A block that a process stands still for: `with node.suspended(pid):`."""
+        return Suspended(self, pid)
+
+    def watch(self, interval: float) -> Watch:
+        """The node's vitals every `interval` seconds: `for reading in node.watch(1):`."""
+        return Watch(self, interval)
+
+    def vendor(self, vendor: Vendor) -> Any:
+        """An object with a method for each instruction of a vendor, whose package is installed
+        here. Its package may have a class with types: `SyncShop(node)`.
+        """
+        from asys.vendor.client import on_sync_node
+
+        return on_sync_node(vendor, self)
+
+    def _another(self) -> Node:
+        """A second connection to the same node. What `connect` raises."""
+        deadline = perf_counter() + self._timeout
+        caller = self._wire.caller.successor()
+        wire = Wire(caller, dial(caller.address, deadline))
+        wire.open(deadline)
+        return Node(wire, self._timeout)
+
     def refresh_capabilities(self) -> isa.CapabilityMap | None:
         """Asks for all pages of the capability map again, and gives it.
 
         For after a 6A81, and for whoever waits to be granted more. Raises what `sys_caps` raises.
         """
-        deadline = perf_counter() + self._timeout
+        now = perf_counter()
+        deadline = now + patience_of(None, self._timeout, now)
         self._wire.acquire(deadline)
         try:
             self._wire.exchange(self._wire.caller.refresh(perf_counter()), deadline)
@@ -178,7 +231,8 @@ class Node(Connected):
         had, if it came in the meantime, else AlreadyReceived. ArgumentError when `seq` is not among
         the last 64. Deployed nodes close the connection after 6985.
         """
-        deadline = perf_counter() + self._timeout
+        now = perf_counter()
+        deadline = now + patience_of(None, self._timeout, now)
         self._wire.acquire(deadline)
         try:
             reply = self._wire.exchange(self._wire.caller.resend(seq, perf_counter()), deadline)
@@ -211,14 +265,19 @@ class Node(Connected):
         *,
         note: Callable[[Any], None] | None = None,
         patience: float | None = None,
+        attempts: Attempts | None = None,
     ) -> Any:
-        deadline = perf_counter() + (patience or self._timeout)
+        now = perf_counter()
+        deadline = now + patience_of(patience, self._timeout, now)
         self._wire.acquire(deadline)
         try:
             now = perf_counter()
             if now >= self._wire.caller.renewal.idle_from:
                 now = self._wire.renew(instruction, now, deadline)
-            pending = self._wire.caller.request(instruction, args, kwargs, now)
+            if attempts is None:
+                pending = self._wire.caller.request(instruction, args, kwargs, now)
+            else:
+                pending = attempts.request(self._wire.caller, args, kwargs, now)
             pending.note = note
             return self._wire.exchange(pending, deadline)
         finally:
@@ -239,12 +298,16 @@ def connect(
     trace: Trace | None = None,
     rekey_seconds: float | None = DEFAULT_SECONDS,
     rekey_requests: int | None = DEFAULT_REQUESTS,
+    reconnect: Reconnect | bool | None = None,
+    retry: Retry | bool | None = None,
+    keepalive: float | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Node:
     """Connects to a node: `with connect(...) as node`, or `node = connect(...)` and `close()`.
 
     Arguments, and what it raises, are those of `asys.connect`. `trace` is called in the thread that
-    calls the node, before the call returns. `timeout` does not bound the look-up of a host name,
-    which the operating system bounds.
+    calls the node, before the call returns. A thread of its own does what `keepalive` says.
+    `timeout` does not bound the look-up of a host name, which the operating system bounds.
     """
     options = Options.of(
         host,
@@ -256,7 +319,12 @@ def connect(
         rekey_seconds,
         rekey_requests,
     )
+    policy = Policy.of(reconnect, retry, keepalive, observers)
     deadline = perf_counter() + options.timeout
     wire = Wire.to(options, dial(options.address, deadline), trace)
     wire.open(deadline)
-    return Node(wire, options.timeout)
+    if policy is None:
+        return Node(wire, options.timeout)
+    from asys.client.blocking_steady import SteadyNode
+
+    return SteadyNode(wire, options.timeout, policy)

@@ -145,7 +145,7 @@ class Wire:
             return now
         patience = now + (deadline - now) / 2  # the rest is for the call itself
         try:
-            self._reconnect(patience)
+            self.reconnect(patience)
         except HostKeyChanged:
             self.caller.stay(perf_counter())
             raise
@@ -153,7 +153,11 @@ class Wire:
             self.caller.stay(perf_counter())
         return perf_counter()
 
-    def _reconnect(self, deadline: float) -> None:
+    def reconnect(self, deadline: float) -> None:
+        """Puts a new connection in the place of this one, for the thread whose turn it is.
+
+        LinkError, StatusError: this one stays as it is.
+        """
         fresh = Wire(self.caller.successor(), dial(self.caller.address, deadline))
         self._fresh = fresh
         try:
@@ -195,9 +199,10 @@ class Wire:
             self._ended(error)
 
     def _receive(self, deadline: float) -> None:
-        remaining = deadline - perf_counter()
+        until = min(deadline, self.caller.next_deadline())
+        remaining = until - perf_counter()
         if remaining <= 0:
-            self.caller.expire(deadline)
+            self.caller.expire(until)
             return
         self._socket.settimeout(remaining)
         try:

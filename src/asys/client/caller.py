@@ -12,12 +12,14 @@ from typing import Any, Final
 
 from asys.client.address import Address
 from asys.client.arguments import pack
+from asys.client.chained import Chains, is_too_long
 from asys.client.endings import anew, closed, ended, refusal, unanswered
-from asys.client.exchange import Exchange, is_success
+from asys.client.exchange import Exchange, exchange_of, is_success
 from asys.client.lit import Lit
-from asys.client.pending import FOREVER, Pending
+from asys.client.pending import FOREVER, Pending, first_of
 from asys.client.renewal import Renewal
 from asys.client.signed import SignedRequests
+from asys.client.silence import Silence
 from asys.client.tasks import Handles
 from asys.errors import (
     DeadlineExceeded,
@@ -31,6 +33,8 @@ from asys.isa import (
     ABANDON,
     REKEY,
     SYS_CAPS,
+    SYS_HELLO,
+    TASK_CANCEL,
     TASK_QUERY,
     AnyInstruction,
     Capabilities,
@@ -42,7 +46,6 @@ from asys.isa import (
 from asys.protocol.apdu import encode_plain, split_response
 from asys.protocol.codec import LayoutError
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import AEAD_TAG_SIZE, RECORD_PREFIX_SIZE
 from asys.protocol.link import AgentLink, LinkState
 from asys.protocol.status import SW
 
@@ -55,12 +58,10 @@ REKEY_SECONDS: Final = 60.0
 MAX_BATCH: Final = 65536
 """Bytes of requests after which a write ends; a node that does not read is noticed in between."""
 
-RECORD_OVERHEAD: Final = RECORD_PREFIX_SIZE + AEAD_TAG_SIZE
-
 _PAGES: Final = (1, 2, 3, 0)
 """The pages of SYS_CAPS in the order in which they are asked for: 1 tells a node's kind first."""
 
-_OF_THIS_SESSION: Final = (TASK_QUERY, REKEY, ABANDON)
+OF_THIS_SESSION: Final = (TASK_QUERY, TASK_CANCEL, REKEY, ABANDON)
 """Instructions that mean something else in another session."""
 
 _TELLING: Final = (Capabilities, TaskHandle, TaskState)
@@ -96,12 +97,17 @@ class Caller:
         self.lit: Final = Lit()
         self.renewal: Final = renewal or Renewal()
         self.handles: Final = Handles()
+        self.silence: Final = Silence()
+        self.session = 1  # 2 for the connection that took the place of the first, and so on
+        self.spoke = 0.0  # when a request was last made
         self._key = key
         self._trusted = trusted
         self._trace = trace
         self._unsent: list[Pending] = []
         self._queue: deque[Pending] = deque()
         self._signed = SignedRequests(address)
+        self._chains = Chains(self.link, self.lit, self._signed, self._leave, self._drop)
+        self._now = 0.0  # when bytes were last received
         self._rekeys = 0  # REKEYs among the unsent
         self._rekeying: Pending | None = None  # the one that is sent and not answered
         self._upkeep: Pending | None = None  # the one that nobody asked for, until it is answered
@@ -143,6 +149,9 @@ class Caller:
             parts = (0, 0, b"")
         else:
             parts = pack(instruction, args, kwargs)
+            if is_too_long(instruction, parts[2]):
+                self._now = now
+                return self._chains.call(instruction, parts, now)
         if instruction.level is Level.PLAIN:
             pending = Pending(instruction, encode_plain(instruction.code, *parts), 0)
             pending.parts = parts
@@ -182,11 +191,7 @@ class Caller:
         if pending.answered or pending.abandoned:
             return
         pending.abandoned = True
-        if pending in self._unsent:
-            self._unsent.remove(pending)
-            self._signed.forget(pending)
-            if pending.instruction is REKEY:
-                self._rekeys -= 1
+        if self._chains.abandon(pending) or self._drop(pending):
             return
         self._abandoned += 1
         if self._abandoned > MAX_ABANDONED:
@@ -194,34 +199,47 @@ class Caller:
                 DeadlineExceeded(f"{self.address} has left {self._abandoned} requests unanswered")
             )
 
+    def keep_alive(self, now: float) -> Pending:
+        """A SYS_HELLO that is no call: it neither renews keys nor makes the connection busy.
+
+        ConnectionLost when the connection has ended.
+        """
+        if self.error is not None:
+            raise ended(self.address, self.error)
+        pending = Pending(SYS_HELLO, encode_plain(SYS_HELLO.code), 0)
+        pending.started = self.spoke = now
+        self._unsent.append(pending)
+        return pending
+
     def expire(self, now: float) -> None:
         """Gives up on every request whose deadline has passed; the connection stays usable.
 
-        Except when the node has not accepted this agent by the deadline of `opening`, or leaves
-        REKEY unanswered.
+        Except when the node has not accepted this agent by the deadline of `opening`, leaves REKEY
+        unanswered, or has been silent for too long.
         """
         if self.opening.deadline <= now and not self.opening.answered:
             self.fail(DeadlineExceeded(f"{self.address} did not {self.stage} in time"))
+        elif self.silence.until(self._queue) <= now:
+            self.fail(DeadlineExceeded(f"{self.address} owes an answer and says nothing any more"))
         late = [
             pending
-            for pending in (*self._queue, *self._unsent)
+            for pending in (*self._queue, *self._unsent, *self._chains.unmade())
             if pending.deadline <= now and not pending.abandoned
         ]
         if self._rekeying in late:  # nothing could ever follow it
             self.fail(DeadlineExceeded(f"{self.address} did not answer REKEY in time"))
             return
         for pending in late:
-            sent = pending not in self._unsent
+            sent = pending in self._queue
             self.abandon(pending)
             silence = DeadlineExceeded(f"{self.address} did not {self.stage} in time")
             pending.give_up(unanswered(pending, self.address, silence) if sent else silence)
 
     def next_deadline(self) -> float:
         """When `expire` has something to do next; infinity: never."""
-        return min(
-            (one.deadline for one in (*self._queue, *self._unsent) if not one.abandoned),
-            default=FOREVER,
-        )
+        waiting = (*self._queue, *self._unsent, *self._chains.unmade())
+        first = min((one.deadline for one in waiting if not one.abandoned), default=FOREVER)
+        return min(first, self.silence.until(self._queue))
 
     # Renewal
 
@@ -234,7 +252,7 @@ class Caller:
         whether it is still the same process.
         """
         return (
-            instruction not in _OF_THIS_SESSION
+            instruction not in OF_THIS_SESSION
             and "pid" not in instruction.request.FIELDS
             and now >= self.renewal.idle_from
             and self.renewal.due(now)
@@ -255,6 +273,8 @@ class Caller:
         """
         self._trace = before._trace
         self.link.signer.seq = before.link.signer.seq
+        self.silence.limit = before.silence.limit
+        self.session = before.session + 1
 
     def stay(self, now: float) -> None:
         """No new connection could be made; this one goes on, with new keys where it can."""
@@ -274,7 +294,7 @@ class Caller:
             return b""
         batch = self._unsent
         if len(batch) > 1:
-            batch = _first(batch, MAX_BATCH)
+            batch = first_of(batch, MAX_BATCH)
         if self._rekeys:
             batch = self._up_to_rekey(batch)
         self._unsent = self._unsent[len(batch) :]
@@ -284,6 +304,7 @@ class Caller:
 
     def receive_data(self, data: bytes, now: float) -> None:
         """Takes bytes from the node and settles what they answer."""
+        self._now = self.silence.heard = now
         try:
             link = self.link
             link.receive_data(data)
@@ -308,7 +329,8 @@ class Caller:
             return
         self.error = error
         self.link.fail()
-        sent, unsent = list(self._queue), self._unsent
+        sent, unsent = list(self._queue), [*self._unsent, *self._chains.unmade()]
+        self._chains.clear()
         self._queue.clear()
         self._unsent = []
         self._rekeys = 0
@@ -331,8 +353,22 @@ class Caller:
             self._upkeep.deadline = now + REKEY_SECONDS
             self._rekeys += 1
             self._unsent.append(self._upkeep)
-        pending.started = now
+        pending.started = pending.started or now
+        self.spoke = now
         self._unsent.append(pending)
+
+    def _leave(self, pending: Pending) -> None:
+        self._append(pending, self._now)
+
+    def _drop(self, pending: Pending) -> bool:
+        """Keeps a request back. False: it has left."""
+        if pending not in self._unsent:
+            return False
+        self._unsent.remove(pending)
+        self._signed.forget(pending)
+        if pending.instruction is REKEY:
+            self._rekeys -= 1
+        return True
 
     def _up_to_rekey(self, batch: list[Pending]) -> list[Pending]:
         """The requests of a batch that leave now: a REKEY is the last, for a while."""
@@ -382,9 +418,10 @@ class Caller:
         if not self._queue:
             raise ProtocolError(f"{self.address} answered {sw:04X} to nothing that was asked")
         pending = self._queue[0]
+        pending.sw = sw
         if is_success(sw):
             try:
-                pending.result = pending.instruction.reply.unpack(payload)
+                pending.result = pending.reply.unpack(payload)
                 if isinstance(pending.result, _TELLING):
                     self._learn(pending, now)
             except LayoutError as error:
@@ -408,7 +445,7 @@ class Caller:
         if pending is self._upkeep:
             self._upkeep = None
         elif self._trace is not None:
-            self._trace(_exchange(pending, sw, len(message), now))
+            self._trace(exchange_of(pending, sw, len(message), now))
         pending.settle()
         original = pending.original
         if original is not None:
@@ -445,25 +482,3 @@ def _page(number: int) -> Pending:
     pending = Pending(SYS_CAPS, encode_plain(SYS_CAPS.code, number), 0)
     pending.parts = (number, 0, b"")
     return pending
-
-
-def _first(requests: list[Pending], size: int) -> list[Pending]:
-    """The requests at the front that reach `size` bytes together, or all."""
-    total = 0
-    for count, pending in enumerate(requests, start=1):
-        total += len(pending.frame)
-        if total >= size:
-            return requests[:count]
-    return requests
-
-
-def _exchange(pending: Pending, sw: int, size: int, now: float) -> Exchange:
-    """What is told about a request whose answer has `size` bytes."""
-    return Exchange(
-        pending.instruction.name,
-        sw,
-        pending.seq or None,
-        round((now - pending.started) * 1e9),
-        RECORD_OVERHEAD + len(pending.frame),
-        RECORD_OVERHEAD + size,
-    )

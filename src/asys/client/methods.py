@@ -77,7 +77,10 @@ def attach(
     instructions: Iterable[AnyInstruction],
     make: Callable[[AnyInstruction], Callable[..., Any]],
 ) -> None:
-    """Gives the class a method for every instruction that it has none for yet."""
+    """Gives the class a method for every instruction that it has none for yet.
+
+    What only carries others gets none.
+    """
     for instruction in instructions:
-        if not hasattr(node, instruction.method):
+        if not instruction.carrier and not hasattr(node, instruction.method):
             setattr(node, instruction.method, make(instruction))

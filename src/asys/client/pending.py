@@ -29,25 +29,31 @@ class Waiter(Protocol):
 class Pending:
     """A request on its way. It keeps its place in the pipeline also when nobody waits any more.
 
-    Once `answered`, `result` or `error` is what the node said, whoever heard it; `told` says
-    whether somebody did. `parts` are P1, P2 and payload; `keys` counts the REKEYs before the keys
-    with which a signed frame is made.
+    Once `answered`, `result` or `error` is what the node said, whoever heard it, and `sw` its
+    status word; `told` says whether somebody did. `parts` are P1, P2 and payload; `keys` counts the
+    REKEYs before the keys with which a signed frame is made. `code`, `reply` and `more` are INS,
+    the layout of the answer and M: not those of the instruction where this is a fragment of its
+    payload.
     """
 
     __slots__ = (
         "abandoned",
         "answered",
+        "code",
         "deadline",
         "error",
         "frame",
         "instruction",
         "keys",
+        "more",
         "note",
         "original",
         "parts",
+        "reply",
         "result",
         "seq",
         "started",
+        "sw",
         "told",
         "waiter",
     )
@@ -57,6 +63,9 @@ class Pending:
     ) -> None:
         """`seq` is 0 for a plain request; `original` the first sending of a frame sent again."""
         self.instruction = instruction
+        self.code = instruction.code
+        self.reply: type[Layout] = instruction.reply
+        self.more = False
         self.frame = frame
         self.seq = seq
         self.original = original
@@ -69,6 +78,7 @@ class Pending:
         self.abandoned = False
         self.answered = False
         self.told = False
+        self.sw: int | None = None
         self.result: Layout | None = None
         self.error: StatusError | None = None
 
@@ -95,3 +105,13 @@ class Pending:
         """Tells the waiter that there is no answer."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
+
+
+def first_of(requests: list[Pending], size: int) -> list[Pending]:
+    """The requests at the front that reach `size` bytes together, or all."""
+    total = 0
+    for count, pending in enumerate(requests, start=1):
+        total += len(pending.frame)
+        if total >= size:
+            return requests[:count]
+    return requests

@@ -39,14 +39,20 @@ class SignedRequests:
         """
         if not speaks_part_b:
             self._check_deployed(instruction, len(parts[2]))
-        pending = Pending(instruction, _frame(signer, instruction, parts), signer.seq)
+        pending = Pending(instruction, b"", 0)
+        self.fill(signer, pending, parts)
+        return pending
+
+    def fill(self, signer: Signer, pending: Pending, parts: tuple[int, int, bytes]) -> None:
+        """Makes the frame of one that has none. ProtocolError: Seq is used up."""
         pending.parts = parts
+        pending.frame = _frame(signer, pending)
+        pending.seq = signer.seq
         pending.keys = self._keys
         kept = self._kept
         kept[pending.seq] = pending
         if len(kept) > REMEMBERED:
             del kept[next(iter(kept))]
-        return pending
 
     def again(self, signer: Signer, seq: int) -> Pending:
         """One to be sent again. ArgumentError when it is not among the last REMEMBERED."""
@@ -58,6 +64,7 @@ class SignedRequests:
         self._renew(signer, original)
         pending = Pending(original.instruction, original.frame, seq, original)
         pending.parts = original.parts
+        pending.code, pending.reply, pending.more = original.code, original.reply, original.more
         pending.keys = original.keys
         return pending
 
@@ -84,7 +91,7 @@ class SignedRequests:
         last = signer.seq
         signer.seq = pending.seq - 1  # the same request under other keys, so the same Seq
         try:
-            pending.frame = _frame(signer, pending.instruction, pending.parts)
+            pending.frame = _frame(signer, pending)
         finally:
             signer.seq = last
         pending.keys = self._keys
@@ -105,7 +112,7 @@ class SignedRequests:
             )
 
 
-def _frame(signer: Signer, instruction: AnyInstruction, parts: tuple[int, int, bytes]) -> bytes:
+def _frame(signer: Signer, pending: Pending) -> bytes:
     """The next frame of a signer, encrypted where its instruction must be."""
-    make = signer.seal if instruction.level is Level.ENC_SIGN else signer.sign
-    return make(instruction.code, *parts)
+    make = signer.seal if pending.instruction.level is Level.ENC_SIGN else signer.sign
+    return make(pending.code, *pending.parts, more=pending.more)

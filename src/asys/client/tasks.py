@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from asys.errors import DeadlineExceeded
+from asys.errors import DeadlineExceeded, SessionEnded
 from asys.isa import TaskState, TaskStatus
 
 FIRST_INTERVAL: Final = 0.01
@@ -25,11 +25,21 @@ DEFAULT_WAIT: Final = 65.0
 class TaskMemory:
     """A task handle and its final answer. A node gives that once, for it frees the handle."""
 
-    __slots__ = ("__weakref__", "final", "handle")
+    __slots__ = ("__weakref__", "final", "handle", "lost")
 
     def __init__(self, handle: int) -> None:
         self.handle: Final = handle
         self.final: TaskStatus | None = None
+        self.lost = False
+        """Its session has ended, and another one has taken its place."""
+
+    def check(self) -> None:
+        """SessionEnded when nobody can be asked any more."""
+        if self.lost:
+            raise SessionEnded(
+                f"task {self.handle:08X} belongs to a session that has ended: it goes on, and what "
+                "becomes of it cannot be asked any more"
+            )
 
     def note(self, state: TaskState) -> None:
         """Keeps a final answer, also one that came when nobody waited for it any more."""
@@ -107,6 +117,13 @@ class TaskTable(Generic[T]):
             if task is None or task.final is not None:
                 task = self._tasks[handle] = self._make(handle)
             return task
+
+    def lose(self) -> None:
+        """The session has ended, and with it every handle."""
+        with self._lock:
+            for task in self._tasks.values():
+                task.lost = True
+            self._tasks.clear()
 
 
 def intervals() -> Iterator[float]:
