@@ -1,0 +1,1 @@
+"""ASys in the frameworks that agents are written in; each is an extra, and imported lazily."""
