@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import platform
-import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -18,9 +17,10 @@ from typing import Any, Final
 
 from asys import __version__
 from asys.errors import AsysError
-from benchmarks import audit, checks, cost, dark, latency, throughput
+from benchmarks import audit, checks, cost, dark, fleet, latency, logs, throughput
 from benchmarks.bench import Bench, Unavailable
 from benchmarks.echo import Echo
+from benchmarks.light_nodes import allow_files
 from benchmarks.line import Target
 from benchmarks.nodes import own_node, peer, service_manager, services_missing
 from benchmarks.plan import QUICK, BenchmarkError, Plan
@@ -39,6 +39,8 @@ GROUPS: Final[dict[str, Callable[[Bench, Target], Iterator[Row]]]] = {
     "checks": checks.on_and_off,
     "audit": audit.recorded,
     "dark": dark.one_path,
+    "logs": logs.read,
+    "fleet": fleet.many,
 }
 
 OK: Final = 0
@@ -126,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.processes is not None:
         plan = replace(plan, crowds=arguments.processes)
     paper = sys.stderr if arguments.json == "-" else sys.stdout
-    _allow_files()
+    allow_files(FILES)
     rows: list[Row] = []
     try:
         print(_machine_line(), file=paper)
@@ -173,13 +175,6 @@ def _measure(arguments: argparse.Namespace, plan: Plan) -> Iterator[Row]:
                     if target is own:
                         raise
                     yield Row(name, "", target.name, skipped=str(error))
-
-
-def _allow_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _machine() -> dict[str, Any]:

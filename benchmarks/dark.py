@@ -50,9 +50,9 @@ EACH: Final = 7
 """How often a round asks for each kind in each session."""
 
 AGENTS: Final = (
-    "ops caps=core,PROC_THROTTLE,diagnostics,C0 users=0 rate=PROC_THROTTLE:9/h",
+    "ops caps=core,PROC_THROTTLE,diagnostics,9A users=0 rate=PROC_THROTTLE:9/h",
     "deploy caps=core,ABANDON,SVC_RESTART,storage,95 services=web-* expires=2100-01-01",
-    "lead caps=core,security,vendor vendors=0x401 role=admin",
+    "lead caps=core,security,9B,C0 vendors=0x401 role=admin",
 )
 """Each lacks what another has, each is granted codes that mean nothing."""
 
@@ -259,9 +259,11 @@ def _kinds(maps: Sequence[int]) -> dict[str, list[list[int]]]:
             [code for code in declared if not caps >> code & 1 and anybody >> code & 1]
             for caps in maps
         ],
-        "granted in vain": [[code for code in rest if caps >> code & 1] for caps in maps],
+        "granted in vain": [
+            [code for code in rest if caps >> code & 1 and code < 0xC0] for caps in maps
+        ],
         "reserved": [[code for code in rest if 0x90 <= code < 0xC0]] * len(maps),
-        "vendor": [[code for code in rest if code >= 0xC0]] * len(maps),
+        "vendor": [list(range(0xC1, 0x100))] * len(maps),
         AGAIN: unknown,
         LATE: [list(LATE_CODES)] * len(maps),
     }

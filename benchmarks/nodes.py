@@ -91,8 +91,11 @@ def own_node(
     granted: str = GRANTED,
     checked: bool = True,
     audit: Path | None = None,
+    launcher: Sequence[str] = (),
 ) -> Iterator[Target]:
     """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets.
+
+    `launcher` is a command that executes what stands behind it, in the same process.
 
     What agents do is on record in `audit`, whose files can go when the block has ended, or nowhere.
     """
@@ -111,7 +114,9 @@ def own_node(
     with (
         said.open("wb") as log,
         running(
-            [sys.executable, "-c", ASYD if checked else UNCHECKED, *options], log, read=True
+            [*launcher, sys.executable, "-c", ASYD if checked else UNCHECKED, *options],
+            log,
+            read=True,
         ) as process,
     ):
         words = _line(process).split()

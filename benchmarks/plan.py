@@ -66,6 +66,27 @@ class Plan:
     tailed: int = 800
     """Round trips in one side of such a pair, of which the 99th percentile is taken."""
 
+    log_entries: int = 200_000
+    """Entries of a journal that all match."""
+
+    logged_pairs: int = 36
+    """Pairs of polling a node that reads logs meanwhile and of polling it while it does not."""
+
+    logged: int = 2000
+    """Round trips in one side of such a pair, of which the 99.9th percentile is taken."""
+
+    fleet_nodes: int = 20
+    """Real nodes of a fleet."""
+
+    fleet_sessions: int = 50
+    """Sessions on each of them, each of which asks at 1 Hz."""
+
+    fleet_rounds: int = 40
+    """Pairs of asking a whole fleet in one way and in another."""
+
+    light_nodes: tuple[int, int] = (100, 1000)
+    """Nodes of a fleet that one light process plays."""
+
     crowds: tuple[int, ...] = (100, 2000)
     """Numbers of processes on the machine."""
 
@@ -94,6 +115,16 @@ class Plan:
             audited=some(self.audited, 512),
             tailed_pairs=some(self.tailed_pairs, 3),
             tailed=min(some(self.tailed, 100), MOST_TAILED),
+            log_entries=min(some(self.log_entries, 2000), self.log_entries),
+            logged_pairs=some(self.logged_pairs, 3),
+            logged=some(self.logged, 100),
+            fleet_nodes=min(some(self.fleet_nodes, 4), self.fleet_nodes),
+            fleet_sessions=min(some(self.fleet_sessions, 2), self.fleet_sessions),
+            fleet_rounds=some(self.fleet_rounds, 3),
+            light_nodes=(
+                min(some(self.light_nodes[0], 10), self.light_nodes[0]),
+                min(some(self.light_nodes[1], 20), self.light_nodes[1]),
+            ),
         )
 
 
