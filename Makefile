@@ -1,10 +1,10 @@
-# make setup | demo | test | lint | format | bench | generate | clean
+# make setup | demo | test | lint | format | bench | docs | generate | screenshots | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: setup demo test lint format bench generate clean
+.PHONY: setup demo test lint format bench docs generate screenshots clean
 
 setup: $(STAMP)
 
@@ -36,9 +36,18 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
+# The documentation as a site, in build/site; nothing in it or for it comes from the network.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The site is in build/site; to look at it with search: $(BIN)/python -m http.server -d build/site"
+
 generate: $(STAMP)
 	$(BIN)/python -m asys.isa.export > docs/instructions.md.new
 	mv docs/instructions.md.new docs/instructions.md
+
+# What `asys top` draws, kept by the tests; look at the difference before you commit it.
+screenshots: $(STAMP)
+	ASYS_WRITE_SCREENS=1 $(BIN)/python -m pytest -q tests/tui/test_screens.py
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -185,26 +185,7 @@ def caps_of(agent: AgentCli, lit: str) -> tuple[list[list[str]], object]:
 
 def test_caps_shows_what_there_is_on_every_page(agent: AgentCli) -> None:
     listed, result = caps_of(agent, "core,PROC_THROTTLE,AGENT_LIST,2A,80,C0,FF")
-    assert listed == [
-        ["00", "SYS_CAPS", "yes"],
-        ["01", "SYS_HELLO", "yes"],
-        ["02", "SYS_STATUS", "yes"],
-        ["03", "SYS_PROCS", "yes"],
-        ["11", "TASK_QUERY", "yes"],
-        ["13", "REKEY", "yes"],
-        ["14", "ABANDON", "no"],
-        ["20", "PROC_THROTTLE", "yes"],
-        ["22", "SVC_RESTART", "no"],
-        ["60", "AGENT_ADD", "no"],
-        ["61", "AGENT_REMOVE", "no"],
-        ["62", "AGENT_LIST", "yes"],
-        ["2A", "?", "yes"],
-        ["80", "?", "yes"],
-        ["C0", "?", "yes"],
-        ["FF", "?", "yes"],
-    ]
-    assert isinstance(result, dict)
-    assert result["instructions"] == [
+    there = [
         "SYS_CAPS",
         "SYS_HELLO",
         "SYS_STATUS",
@@ -214,8 +195,21 @@ def test_caps_shows_what_there_is_on_every_page(agent: AgentCli) -> None:
         "PROC_THROTTLE",
         "AGENT_LIST",
     ]
-    assert result["lacks"] == ["ABANDON", "SVC_RESTART", "AGENT_ADD", "AGENT_REMOVE"]
-    assert result["unknown"] == ["2A", "80", "C0", "FF"]
+    assert listed == [
+        *(
+            [f"{one.code:02X}", one.name, "yes" if one.name in there else "no"]
+            for one in isa.REGISTRY
+        ),
+        ["2A", "?", "yes"],
+        ["80", "?", "yes"],
+        ["C0", "vendor", "yes"],
+        ["FF", "vendor", "yes"],
+    ]
+    assert isinstance(result, dict)
+    assert result["instructions"] == there
+    assert result["lacks"] == [one.name for one in isa.REGISTRY if one.name not in there]
+    assert result["unknown"] == ["2A", "80"]
+    assert result["vendor"] == [{"code": "C0", "known": ""}, {"code": "FF", "known": ""}]
 
 
 def test_sys_caps_asks_for_a_page(agent: AgentCli) -> None:
@@ -225,7 +219,8 @@ def test_sys_caps_asks_for_a_page(agent: AgentCli) -> None:
         wrong = agent.run("sys-caps", *host_of(node), "--page", "4", *agent.files)
     assert (data["page"], data["core_bitmap"]) == (3, 2)
     assert "SYS_HELLO" in data["instructions"]
-    assert data["unknown"] == ["C1"]
+    assert data["unknown"] == []
+    assert data["vendor"] == [{"code": "C1", "known": ""}]
     assert wrong.status == 2
     assert "page must be 0 to 3" in wrong.err
 
@@ -246,7 +241,8 @@ def test_caps_of_an_agent_without_sys_caps(agent: AgentCli) -> None:
 def test_caps_of_a_deployed_node_says_no_to_all_that_came_later(agent: AgentCli) -> None:
     with ThreadedWireNode(serve()) as node:
         data = agent.ask("caps", node, "--json").data["result"]
-    assert data["lacks"] == ["REKEY", "ABANDON", "AGENT_ADD", "AGENT_REMOVE", "AGENT_LIST"]
+    deployed = {0x00, 0x01, 0x02, 0x03, 0x11, 0x20, 0x22}
+    assert data["lacks"] == [one.name for one in isa.REGISTRY if one.code not in deployed]
 
 
 def test_the_instruction_set_shows_the_new_ones(agent: AgentCli) -> None:

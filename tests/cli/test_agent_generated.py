@@ -63,11 +63,11 @@ class Sand(Layout):
 
 
 PAINT: AnyInstruction = Instruction(
-    0xC5, "PAINT_WALL", request=Paint, reply=Wall, guide=GUIDE, level=Level.SIGNED
+    0x35, "PAINT_WALL", request=Paint, reply=Wall, guide=GUIDE, level=Level.SIGNED
 )
-SAND: AnyInstruction = Instruction(0xC6, "SAND_WALL", request=Sand, reply=isa.Empty, guide=GUIDE)
+SAND: AnyInstruction = Instruction(0x36, "SAND_WALL", request=Sand, reply=isa.Empty, guide=GUIDE)
 DRY: AnyInstruction = Instruction(
-    0xC7,
+    0x37,
     "DRY_WALL",
     request=isa.Empty,
     reply=isa.TaskHandle,
@@ -112,6 +112,8 @@ def paints(frame: Frame) -> bytes | None:
 
 def test_every_instruction_has_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     for one in isa.REGISTRY:
+        if one.carrier:
+            continue
         with pytest.raises(SystemExit) as ended:
             parser().parse_args([one.command, "--help"])
         assert ended.value.code == 0
@@ -142,7 +144,7 @@ def test_the_request_has_what_the_options_say(agent: AgentCli) -> None:
     with ThreadedWireNode(serve(paints)) as node:
         assert agent.ask("paint-wall", node, *WORDS).status == 0
         frame = node.peer.frames[-1]
-    assert (frame.ins, frame.p1, frame.p2) == (0xC5, 2, 5)
+    assert (frame.ins, frame.p1, frame.p2) == (0x35, 2, 5)
     assert Paint.unpack(frame.data[4:], frame.p1, frame.p2) == Paint(
         Colour.DARK_BLUE,
         Coats(5),
@@ -240,6 +242,6 @@ def test_a_missing_argument_is_named(agent: AgentCli) -> None:
     assert "--colour" in run.err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [("isa",), ("isa", "paint-wall"), ("isa", "C5")])
+@pytest.mark.parametrize("words", [("isa",), ("isa", "paint-wall"), ("isa", "35")])
 def test_it_stands_in_the_listings(agent: AgentCli, words: tuple[str, ...]) -> None:
     assert "PAINT_WALL" in agent.run(*words).out

@@ -28,13 +28,13 @@ from support.users import NOBODY
 
 def test_add_takes_every_option(agents: Agents) -> None:
     ran = agents(
-        *("add", NEW, "--label", "new", "--caps", "core,process", "--services", "a,b-*"),
+        *("add", NEW, "--label", "new", "--caps", "core,20,22,C0", "--services", "a,b-*"),
         *("--users", "root", "--vendors", "example.com", "--from", "192.0.2.0/24,unix"),
         *("--rate", "SVC_RESTART:3/h,20:1/s", "--expires", "2100-12-31", "--role", "admin"),
     )
     assert ran.status == 0
     assert agents.line(5) == (
-        f"{NEW} new caps=core,process services=a,b-* users=root vendors=example.com "
+        f"{NEW} new caps=core,20,22,C0 services=a,b-* users=root vendors=example.com "
         "from=192.0.2.0/24,unix rate=SVC_RESTART:3/h,20:1/s expires=2100-12-31 role=admin"
     )
     assert ran.out == f"added: {agents.line(5)}\n"

@@ -11,20 +11,30 @@ import pytest
 from asys.isa import (
     AGENT_ADD,
     AGENT_LIST,
+    CONTINUE,
+    LOG_DETAIL,
+    LOG_SUMMARY,
+    PROC_TREE,
     REGISTRY,
     SVC_RESTART,
     SYS_PROCS,
     AnyInstruction,
+    ChainHandle,
     Empty,
     Group,
     Level,
     NodeFlags,
+    diagnostics,
 )
 from asys.isa.bytemap import size_range
 from asys.isa.security import PAGE_SIZE
-from asys.node import dispatch, door, recorder, sampler, session
+from asys.node import dispatch, door, recorder, sampler, session, trees
 from asys.node.agents import directory
 from asys.node.audit import log
+from asys.node.chains import CHAIN_SECONDS, NODE_BYTES
+from asys.node.held.isolations import MAX_ISOLATIONS
+from asys.node.platform.logs import logbook
+from asys.node.platform.logs import reader as log_reader
 from asys.node.server import Limits
 from asys.node.shown import SHOWN_PIDS
 from asys.node.tasks import NODE_TASKS, SESSION_TASKS, TASK_LIFETIME, TASK_TIMEOUT
@@ -54,17 +64,25 @@ SECTIONS = [
 def field_type(field: Field) -> str:
     if field.slot is not None:
         up_to = "up to " if field.kind == "rows" else ""
-        return f"{up_to}{field.most} x {field.slot.SIZE}"
+        return f"{up_to}{field.most} x {slot_size(field.slot)}"
     return field.kind
 
 
 def field_size(field: Field) -> str:
     """The size of a field; what takes the rest of a payload has a least and a most."""
     if field.kind == "rows" and field.slot is not None:
-        return f"{field.slot.SIZE} x count"
+        return f"{slot_size(field.slot)} x count"
+    if field.kind == "bytes" and field.open_ended:
+        return f"{field.least}-{field.most}"
     if field.kind == "text":
-        return f"{'1 + ' if field.counted else ''}{field.least}-{field.most}"
+        return f"{f'{field.counted} + ' if field.counted else ''}{field.least}-{field.most}"
     return str(field.size)
+
+
+def slot_size(slot: type[Layout]) -> str:
+    """The bytes of a slot, or the fewest and the most."""
+    least, most = size_range(slot)
+    return str(least) if least == most else f"{least}-{most}"
 
 
 def field_rows(layout: type[Layout]) -> Iterator[tuple[Row, Field | None]]:
@@ -89,7 +107,7 @@ def assert_fields(table: Table, layout: type[Layout], *, response: bool) -> None
         offset = str(layout.SIZE)
         slot = rows_of(layout)
         if slot is not None:
-            offset += f" + {slot.SIZE} x count"
+            offset += f" + {slot_size(slot)} x count"
         expected.append(((offset, str(limits.SW_SIZE), "SW", "u16"), None))
     assert [row[:4] for row in table] == [row for row, _ in expected]
     for row, (_, field) in zip(table, expected, strict=True):
@@ -100,7 +118,7 @@ def assert_fields(table: Table, layout: type[Layout], *, response: bool) -> None
         assert field.scale == 1 or f"x {field.scale}" in meaning, f"{row[2]}: scale {field.scale}"
         assert field.absent is None or f"{field.absent:02X}: " in meaning, f"{row[2]}: absent"
         if field.kind == "text" and field.counted:
-            assert "length u8" in meaning, row[2]
+            assert f"length u{8 * field.counted}" in meaning, row[2]
             assert field.pattern.rstrip("*") in meaning, row[2]
 
 
@@ -187,17 +205,26 @@ def test_length_with_seq_is_given_right(instruction: AnyInstruction) -> None:
 def test_response_is_as_declared(instruction: AnyInstruction) -> None:
     text = instruction_section(instruction)
     slot = rows_of(instruction.reply)
-    each = f" and {slot.SIZE} for each agent" if slot is not None else ""
-    assert f"Response, {instruction.reply.SIZE + limits.SW_SIZE} bytes{each}:" in text
+    each = rf" and {slot_size(slot)} for each \w+" if slot is not None else ""
+    assert re.search(f"Response, {instruction.reply.SIZE + limits.SW_SIZE} bytes{each}:", text)
     assert_fields(table_below(text, "Response, "), instruction.reply, response=True)
 
 
-@pytest.mark.parametrize(("instruction", "field"), [(SYS_PROCS, "top"), (AGENT_LIST, "agents")])
+@pytest.mark.parametrize(
+    ("instruction", "field"),
+    [
+        (SYS_PROCS, "top"),
+        (AGENT_LIST, "agents"),
+        (LOG_SUMMARY, "events"),
+        (LOG_DETAIL, "entries"),
+        (PROC_TREE, "processes"),
+    ],
+)
 def test_slots_are_as_declared(instruction: AnyInstruction, field: str) -> None:
     slot = instruction.reply.FIELDS[field].slot
     assert slot is not None
     text = instruction_section(instruction)
-    assert f"A slot of `{field}`, {slot.SIZE} bytes:" in text
+    assert f"A slot of `{field}`, {slot_size(slot)} bytes:" in text
     assert_fields(table_below(text, f"A slot of `{field}`"), slot, response=False)
 
 
@@ -260,9 +287,12 @@ def test_instructions_that_keep_their_success_are_the_nodes() -> None:
     text = " ".join(section("5.1 Status words").split())
     assert "00-03, 11, 20 and 22 are answered `9000` for ever" in text
     assert {0x00, 0x01, 0x02, 0x03, 0x11, 0x20, 0x22} == dispatch.DEPLOYED
-    assert "that deployed nodes do not have: 13, 14 and 60-62" in text
-    others = {one.code for one in REGISTRY} - dispatch.DEPLOYED
-    assert others == {0x13, 0x14, 0x60, 0x61, 0x62}
+    named = re.search(r"that deployed nodes do not have: ([0-9A-F, and-]+)\.", text)
+    assert named is not None
+    others: set[int] = set()
+    for first, last in re.findall(r"\b([0-9A-F]{2})(?:-([0-9A-F]{2}))?\b", named[1]):
+        others.update(range(int(first, 16), int(last or first, 16) + 1))
+    assert others - set(range(0xC0, 0x100)) == {one.code for one in REGISTRY} - dispatch.DEPLOYED
 
 
 def test_checks_are_numbered_and_end_with_execution() -> None:
@@ -285,6 +315,25 @@ def test_what_the_audit_shows_is_the_nodes() -> None:
     assert f"00-{recorder.STANDARD - 1:02X} are answered" in text
 
 
+def test_what_reading_logs_may_take_is_the_nodes() -> None:
+    summary = " ".join(section("7.16 LOG_SUMMARY").split())
+    assert f"or {logbook.BUDGET_ENTRIES:,} have been read" in summary
+    assert f"or {logbook.BUDGET_SECONDS * 1000:g} ms have passed" in summary
+    assert f"the first {logbook.COMPARED:,} bytes count" in summary
+    assert f"at most {diagnostics.MOST_EVENTS}; 0: {diagnostics.DEFAULT_EVENTS} " in summary
+    detail = " ".join(section("7.17 LOG_DETAIL").split())
+    for text in (summary, detail):
+        assert f"| {log_reader.WAITING} of LOG_SUMMARY and LOG_DETAIL," in text
+        assert f"could not be read within {log_reader.PATIENCE:g} s" in text
+    assert f"among the last {log_reader.REMEMBERED:,} that" in detail
+    assert f"remembers the last {log_reader.REMEMBERED:,} Event_IDs" in detail
+    tree = " ".join(section("7.18 PROC_TREE").split())
+    assert f"levels below the process to show; 0: {diagnostics.DEFAULT_DEPTH} " in tree
+    assert f"At most {diagnostics.MOST_PROCESSES} are shown" in tree
+    assert f"the nearest {diagnostics.MOST_PROCESSES - 1} are shown" in tree
+    assert f"| {trees.WAITING} of PROC_TREE," in tree
+
+
 def test_no_other_status_word_is_named() -> None:
     named = set(re.findall(r"`(9[01]\d\d|6[0-9A-F]{3})`", DOCUMENT))
     assert named <= {str(sw) for sw in SW}
@@ -302,6 +351,7 @@ def test_limits_are_the_codes() -> None:
         "frame": f"at most {limits.MAX_FRAME:,} bytes",
         "data of a standard frame": f"at most {apdu.MAX_STANDARD_DATA} bytes",
         "payload of an encrypted and signed frame": f"at most {most_sealed:,} bytes",
+        "payload that comes in fragments": f"at most {limits.MAX_CHAIN:,} bytes",
         "service name": f"{name.least} to {name.most} bytes",
         "label of an agent": f"at most {label.most} bytes",
         "agents on one page of AGENT_LIST": f"at most {PAGE_SIZE}",
@@ -332,6 +382,9 @@ def test_deadlines_and_bounds_are_the_nodes() -> None:
         "requests in flight of one session": str(session.TURN),
         "task handles of one session": str(SESSION_TASKS),
         "task handles of the node": str(NODE_TASKS),
+        "isolations in force": str(MAX_ISOLATIONS),
+        "chains of one session": "1",
+        "bytes in all chains of the node": f"{NODE_BYTES:,}",
         "added agents below one line": str(directory.MAX_DELEGATES),
         "levels of added agents below a line": str(directory.MAX_DEPTH),
     }
@@ -369,3 +422,12 @@ def test_readings_are_as_fresh_as_the_sampler_makes_them() -> None:
     assert sampler.TABLE_LEAST_INTERVAL == 1 / 4
     assert "the process table 4 times a second" in text
     assert f"at least every {sampler.TABLE_MOST_INTERVAL:g} s" in text
+
+
+def test_chains_are_bounded_as_the_node_does() -> None:
+    text = section("7.14 CONTINUE (10)")
+    assert f"| more than {limits.MAX_CHAIN:,} bytes together | `6700`, the chain ends |" in text
+    assert f"{CHAIN_SECONDS:g} s after its first one" in text
+    assert limits.MAX_FRAGMENT == limits.MAX_DATA - CONTINUE.request.SIZE
+    first = table_below(text, "Its answer, 6 bytes:")
+    assert [row[:4] for row in first[:1]] == [row for row, _ in field_rows(ChainHandle)]

@@ -75,7 +75,7 @@ def _run(words: list[str]) -> int:
     """Does what the words say; every foreseeable fault becomes a message and an exit status."""
     as_json = "--json" in words
     try:
-        arguments = parser().parse_args(words)
+        arguments = parser(words).parse_args(words)
         as_json = arguments.json
         if arguments.tables and not as_json and not getattr(arguments, "toml", False):
             need_tables()
@@ -83,13 +83,13 @@ def _run(words: list[str]) -> int:
             return audit_commands.execute(arguments)  # its OSErrors are about the output
         output = _guarded(arguments.run, arguments)
         emit(output, as_json=as_json)
+        return output.status()
     except SystemExit as end:  # --help and --version
         return int(end.code or 0)
     except KeyboardInterrupt:
         return _fail(Interrupted("interrupted"), as_json)
     except AsysError as error:
         return _fail(error, as_json)
-    return failures.OK
 
 
 def _guarded(run: Callable[[argparse.Namespace], Output], arguments: argparse.Namespace) -> Output:
@@ -110,9 +110,19 @@ def _fail(error: AsysError, as_json: bool) -> int:
     return failures.exit_status(error)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line, with a command for every instruction that is declared."""
-    from asys.cli import instructions, keys, reference
+def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command line, with a command for every instruction that is declared.
+
+    Those of vendors are in it where `words` ask for them.
+    """
+    from asys.cli import (
+        fleet_commands,
+        instructions,
+        keys,
+        reference,
+        top_commands,
+        vendor_commands,
+    )
 
     top = _Parser(prog="asys", description=_DESCRIPTION, epilog=_MORE + failures.EXIT_STATUS)
     top.add_argument("--version", action="version", version=f"asys {__version__}")
@@ -123,18 +133,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def command(name: str, help_text: str, add: Callable[[_Parser], None]) -> None:
-        about: dict[str, Any] = {"description": help_text, "epilog": failures.EXIT_STATUS}
-        if help_text:
-            about["help"] = help_text  # without it a command works and is not listed
-        made = commands.add_parser(name, **about)
-        if name != "isa":  # whose --json stands against its --toml
-            made.add_argument(
-                "--json",
-                action="store_true",
-                default=argparse.SUPPRESS,
-                help="one JSON object on stdout, errors included",
-            )
-        add(made)
+        _add(commands, name, help_text, add)
 
     command("keygen", "make this agent's key", keys.add_keygen)
     command("trust", "add a node's key to the known ones", keys.add_trust)
@@ -142,8 +141,35 @@ def parser() -> argparse.ArgumentParser:
         command(one.name, one.help, _adder(one))
     command("isa", "list the instruction set, or show one instruction", reference.add_isa)
     command("inspect", "decode a frame, field by field", reference.add_inspect)
+    command("top", top_commands.HELP, top_commands.add_top)
+    command(
+        "fleet",
+        "many nodes at once: status, procs, throttle, resume",
+        lambda made: fleet_commands.add_fleet(made, _add),
+    )
     audit_commands.add_audit(commands)
+    command(
+        "vendor",
+        "instructions that vendors have added, and a package to begin one",
+        lambda made: vendor_commands.add_vendor(made, _add, words),
+    )
     return top
+
+
+def _add(commands: Any, name: str, help_text: str, add: Callable[[_Parser], None]) -> None:
+    """A command; without `help_text` it works and is not listed."""
+    about: dict[str, Any] = {"description": help_text, "epilog": failures.EXIT_STATUS}
+    if help_text:
+        about["help"] = help_text
+    made = commands.add_parser(name, **about)
+    if name != "isa":  # whose --json stands against its --toml
+        made.add_argument(
+            "--json",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="one JSON object on stdout, errors included",
+        )
+    add(made)
 
 
 def _adder(one: Any) -> Callable[[argparse.ArgumentParser], None]:

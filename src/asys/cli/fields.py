@@ -38,6 +38,8 @@ def add_fields(
             about |= {"choices": _choices(field), "metavar": None}
         if field.slot is not None:
             about |= {"action": "append", "metavar": "NAME=VALUE,..."}
+        if field.boolean:
+            about = {"action": "store_true", "help": field.doc.replace("%", "%%")}
         if name in positional:
             parser.add_argument(_destination(name), **about | {"metavar": name.upper()})
         else:
@@ -101,7 +103,8 @@ def _help(field: Field) -> str:
     if field.convert is not None:
         return f"{said}; {field.convert.written}"
     if field.kind == "bytes":
-        return f"{said}; {2 * field.size} hex digits"
+        least, most = (field.least, field.most) if field.open_ended else (field.size, field.size)
+        return f"{said}; {2 * least}{f' to {2 * most}' if most > least else ''} hex digits"
     if field.slot is not None:
         return f"{said}; {', '.join(field.slot.FIELDS)}; up to {field.most} times"
     if _is_choice(field):
@@ -144,6 +147,8 @@ def convert(field: Field, text: str) -> Any:
         return bytes.fromhex(text)
     if field.slot is not None:
         return _slot(field.slot, text)
+    if field.boolean:
+        return bool(int(text, 0))
     if field.enum is not None and issubclass(field.enum, IntFlag):
         return _flags(field.enum, text)
     return int(text, 0) if field.scale == 1 else float(text)

@@ -59,7 +59,8 @@ SHORT: Final = (
 
 def commands() -> list[Command]:
     """All commands that send an instruction; those without help are named after theirs."""
-    return [*SHORT, *(Command(one.command, one) for one in isa.REGISTRY)]
+    own = (Command(one.command, one) for one in isa.REGISTRY if not one.carrier)
+    return [*SHORT, *own]
 
 
 def add_command(parser: argparse.ArgumentParser, command: Command) -> None:

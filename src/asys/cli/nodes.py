@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 _HEX_KEY: Final = re.compile(f"[0-9A-Fa-f]{{{2 * KEY_SIZE}}}")
 
 
-def add_host(parser: argparse.ArgumentParser) -> None:
-    """Adds HOST, --port, --known-hosts and --timeout."""
+def add_host(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Adds HOST, --port, --known-hosts and --timeout; `several`: `host` is a list of them."""
     parser.add_argument(
-        "host", metavar="HOST", help="name, address, NAME:PORT, [IPV6]:PORT or unix:/PATH"
+        "host",
+        metavar="HOST",
+        nargs="+" if several else None,
+        help="name, address, NAME:PORT, [IPV6]:PORT or unix:/PATH",
     )
     parser.add_argument(
         "--port", type=_port, metavar="PORT", help=f"TCP port (default: {DEFAULT_PORT})"
@@ -41,7 +44,7 @@ def add_host(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help=f"seconds for connecting, and for each answer (default: {DEFAULT_TIMEOUT:g})",
     )
@@ -163,7 +166,8 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _seconds(text: str) -> float:
+def seconds(text: str) -> float:
+    """A number of seconds on the command line."""
     try:
         return check_timeout(float(text))
     except ValueError:

@@ -32,20 +32,32 @@ def add_isa(parser: argparse.ArgumentParser) -> None:
 
 
 def show_isa(arguments: argparse.Namespace) -> Output:
-    """The instruction set, or one instruction. ArgumentError: there is none of that name."""
+    """The instruction set with those of installed vendors, or one instruction.
+
+    ArgumentError: there is none of that name.
+    """
+    from asys.cli.vendor_commands import described, vendors
     from asys.isa import export
 
     if arguments.name is None:
-        form = export.to_toml if arguments.toml else export.to_json if arguments.json else None
+        added = vendors()
+        data = export.as_dict()
+        if added:
+            data["vendors"] = [described(one) for one in added]
+        text = export.dump_toml(data) if arguments.toml else export.dump_json(data)
 
         def show_all(screen: Screen) -> None:
             from asys.cli.reference_views import show_table
 
             show_table(screen, export.table_rows())
+            for one in added:
+                screen.line("")
+                screen.line(f"{one.domain}, {one.title}: asys vendor {one.domain} INSTRUCTION")
+                show_table(screen, [export.row(each) for each in one.instructions], one.domain)
 
-        return Output({}, show_all, form() if form else "")
-    code = find(arguments.name).code
-    entry = next(one for one in export.as_dict()["instructions"] if one["code"] == code)
+        return Output({}, show_all, text if arguments.toml or arguments.json else "")
+    found, domain = find_any(arguments.name)
+    entry = export.entry(found) | ({"vendor": domain} if domain else {})
 
     def show(screen: Screen) -> None:
         from asys.cli.reference_views import show_instruction
@@ -53,6 +65,20 @@ def show_isa(arguments: argparse.Namespace) -> Output:
         show_instruction(screen, entry)
 
     return Output(entry, show, export.dump_toml(entry) if arguments.toml else "")
+
+
+def find_any(name: str) -> tuple[AnyInstruction, str]:
+    """As `find`, also among those of installed vendors, by name; their domain, or ''."""
+    try:
+        return find(name), ""
+    except ArgumentError:
+        from asys.cli.vendor_commands import vendors
+
+        for vendor in vendors():
+            found = vendor.named(name)
+            if found is not None:
+                return found, vendor.domain
+        raise
 
 
 def find(name: str) -> AnyInstruction:

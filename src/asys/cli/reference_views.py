@@ -18,8 +18,11 @@ WIDE: Final = 140
 _RISKS: Final = {"low": "", "medium": "yellow", "high": "bold red"}
 
 
-def show_table(screen: Screen, rows: Sequence[Row]) -> None:
-    """All instructions: a row each, and the description in it or below."""
+def show_table(screen: Screen, rows: Sequence[Row], vendor: str = "") -> None:
+    """All instructions: a row each, and the description in it or below.
+
+    `vendor`: they are that vendor's, whose domain stands before what `asys` is told of them.
+    """
     wide = screen.console.width >= WIDE
     heads = ("Code", "Instruction", "Group", "Level", "Mode", "Repeatable", "Risk")
     table = listing(*heads, *(("What it does or tells",) if wide else ()))
@@ -44,7 +47,8 @@ def show_table(screen: Screen, rows: Sequence[Row]) -> None:
             below.add_row(row.name, row.description)
         screen.show(below)
     screen.line("")
-    screen.line("Everything about one of them: asys isa NAME")
+    if not vendor:
+        screen.line("Everything about one of them: asys isa NAME")
 
 
 def show_instruction(screen: Screen, entry: Mapping[str, Any]) -> None:
@@ -65,8 +69,11 @@ def show_instruction(screen: Screen, entry: Mapping[str, Any]) -> None:
     table.add_row("Repeatable", "yes, idempotent" if entry["idempotent"] else "no, not idempotent")
     names = [one["name"] for one in entry["request"]["fields"] if one["type"] != "reserved"]
     options = "".join(f" --{name.replace('_', '-')} {name.upper()}" for name in names)
-    table.add_row("Command", f"asys {entry['command']} HOST{options}")
-    table.add_row("SDK", f"node.{entry['method']}({', '.join(f'{name}=...' for name in names)})")
+    domain = entry.get("vendor", "")
+    command = f"vendor {domain} {entry['command']}" if domain else entry["command"]
+    table.add_row("Command", f"asys {command} HOST{options}")
+    on = f"node.vendor(VENDOR).{entry['method']}" if domain else f"node.{entry['method']}"
+    table.add_row("SDK", f"{on}({', '.join(f'{name}=...' for name in names)})")
     screen.show(table)
     extra = ", bytes behind are ignored" if entry["ignores_extra_data"] else ""
     _show_layout(screen, "Request", entry["request"], extra)
@@ -139,7 +146,8 @@ def _meaning(field: Mapping[str, Any]) -> str:
     if "count_max" in field:
         said.append(f"as many as count says, up to {field['count_max']}, offsets within each")
     if field.get("counted"):
-        said.append("its length, a byte, stands in front")
+        size = field.get("length_size", 1)
+        said.append(f"its length, {'a byte' if size == 1 else f'{size} bytes'}, stands in front")
     if field.get("written"):
         said.append(f"written as {field['written']}")
     if field.get("pattern"):

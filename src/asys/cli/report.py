@@ -13,6 +13,7 @@ from asys.isa import (
     AnyInstruction,
     Capabilities,
     CapabilityMap,
+    Group,
     Mode,
     TaskHandle,
     TaskStatus,
@@ -85,6 +86,9 @@ def sentence(report: Report) -> str:
     return f"{said} ({report.answered})"
 
 
+VENDOR_CODES: Final = range(Group.VENDOR_C << 4, 0x100)
+
+
 def granted(report: Report, caps: Capabilities) -> CapabilityMap:
     """All pages of the capability map; just the one in `caps` where others were not to be had."""
     return CapabilityMap(caps.lit) if report.lit is None else report.lit
@@ -97,7 +101,28 @@ def lacking(lit: CapabilityMap) -> list[AnyInstruction]:
 
 def strange(lit: CapabilityMap) -> list[int]:
     """The codes of instructions that exist for this agent and that this version does not know."""
-    return [code for code in lit if isa.REGISTRY.get(code) is None]
+    return [code for code in lit if isa.REGISTRY.get(code) is None and code not in VENDOR_CODES]
+
+
+def of_vendors(lit: CapabilityMap) -> list[tuple[int, str]]:
+    """The codes of vendors that exist for this agent, and what installed vendors call them."""
+    codes = [code for code in lit if code in VENDOR_CODES]
+    if not codes:
+        return []
+    from asys.cli.vendor_commands import vendors
+
+    known = vendors()
+    return [
+        (
+            code,
+            ", ".join(
+                f"{found.name} of {one.domain}"
+                for one in known
+                if (found := one.get(code)) is not None
+            ),
+        )
+        for code in codes
+    ]
 
 
 def _instructions(lit: CapabilityMap) -> dict[str, Any]:
@@ -106,6 +131,7 @@ def _instructions(lit: CapabilityMap) -> dict[str, Any]:
         "instructions": [one.name for one in known if one is not None],
         "lacks": [one.name for one in lacking(lit)],
         "unknown": [f"{code:02X}" for code in strange(lit)],
+        "vendor": [{"code": f"{code:02X}", "known": names} for code, names in of_vendors(lit)],
     }
 
 

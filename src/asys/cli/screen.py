@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from asys.cli import failures
 from asys.cli.failures import MissingExtra
 
 if TYPE_CHECKING:
@@ -23,12 +24,16 @@ PIPED_WIDTH: Final = 1000
 class Output:
     """What a command has to say: `data` with --json, else what `show` draws.
 
-    `text` is printed in place of `data` by a command that has a form of its own.
+    `text` is printed in place of `data` by a command that has a form of its own. One that
+    `streams` prints as it goes: `show` is called with --json too. `status`, asked when all is
+    printed, is the exit status.
     """
 
     data: Mapping[str, Any]
     show: Callable[[Screen], None]
     text: str = ""
+    streams: bool = False
+    status: Callable[[], int] = lambda: failures.OK
 
 
 class Screen:
@@ -71,7 +76,9 @@ class Screen:
 
 def emit(output: Output, *, as_json: bool) -> None:
     """Prints what a command has to say."""
-    if output.text:
+    if output.streams:
+        output.show(Screen())
+    elif output.text:
         print(output.text, end="")
     elif as_json:
         print_json(output.data)

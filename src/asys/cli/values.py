@@ -5,14 +5,15 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Any
 
-from asys.isa import CapabilityMap
+from asys.isa import CapabilityMap, UntrustedText
 from asys.protocol.codec import Field, Layout
 
 
 def as_data(value: object) -> Any:
     """A value as JSON has it: enums by name, flags as names, bytes as hex, slots as a list.
 
-    A capability map is the list that `authorized_agents` would have.
+    A capability map is the list that `authorized_agents` would have; text that anyone may have
+    written is an object that says so.
     """
     if isinstance(value, Layout):
         return {name: as_data(getattr(value, name)) for name in value.FIELDS}
@@ -24,6 +25,8 @@ def as_data(value: object) -> Any:
         return value.hex()
     if isinstance(value, CapabilityMap):
         return str(value)
+    if isinstance(value, UntrustedText):
+        return {"untrusted": value.raw}
     if isinstance(value, tuple):
         return [as_data(one) for one in value]
     return value
@@ -41,6 +44,8 @@ def as_text(field: Field, value: object) -> str:
         return value.hex()
     if isinstance(value, CapabilityMap):
         return str(value) or "nothing"
+    if isinstance(value, UntrustedText):
+        return value.shown
     decimals = len(str(field.scale)) - 1
     text = f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
     return f"{text} {field.unit}" if field.unit else text

@@ -11,10 +11,25 @@ from rich.table import Table
 from rich.text import Text
 
 from asys import isa
-from asys.cli.report import Report, granted, lacking, strange
+from asys.cli.report import Report, granted, lacking, of_vendors, strange
 from asys.cli.screen import Screen
 from asys.cli.values import as_text
-from asys.isa import Agents, Architecture, Capabilities, FileSystem, Hello, PressureSource, Status
+from asys.isa import (
+    Agents,
+    Architecture,
+    Capabilities,
+    EntryFlags,
+    FileSystem,
+    Hello,
+    LogDetail,
+    LogSource,
+    LogSummary,
+    PressureSource,
+    ProcessTree,
+    Severity,
+    Status,
+    SummaryFlags,
+)
 from asys.isa import Processes as ProcessList
 from asys.isa.security import PAGE_SIZE
 from asys.protocol.codec import Field, Layout
@@ -120,6 +135,9 @@ def _caps(screen: Screen, report: Report) -> None:
             offers.add_row(f"{one.code:02X}", one.name, here, one.guide.description)
     for code in strange(lit):
         offers.add_row(f"{code:02X}", "?", Text("yes", "green"), "not known to this version")
+    for code, names in of_vendors(lit):
+        said = names or "of a vendor whose package is not installed here"
+        offers.add_row(f"{code:02X}", "vendor", Text("yes", "green"), said)
     screen.show(offers)
 
 
@@ -157,6 +175,74 @@ def _agents(screen: Screen, report: Report) -> None:
     else:
         pages = -(-reply.total // PAGE_SIZE)
         screen.line(f"page {reply.page} of 0 to {max(pages - 1, 0)}, {reply.total} agents in all")
+
+
+def _log_summary(screen: Screen, report: Report) -> None:
+    reply = cast("LogSummary", report.reply)
+    table = listing("Priority", "Unit", ("Times", "right"), "Last", ("PID", "right"), "Event")
+    for one in reply.events:
+        table.add_row(
+            Text(one.priority.name.lower(), _severity(one.priority)),
+            one.unit.shown,
+            str(one.repeats),
+            _moment(one.time_ns // 10**9),
+            str(one.pid) if one.pid else "",
+            f"{one.event_id:#018x}",
+        )
+    screen.show(table)
+    source = {LogSource.JOURNAL: "the journal", LogSource.KERNEL: "the kernel's log"}
+    said = f"{_entries(reply.matched)} of {source.get(reply.source, 'the logs')} match"
+    if reply.flags & SummaryFlags.STOPPED_EARLY:
+        said += "; older ones were not read"
+    screen.line(said)
+
+
+def _log_detail(screen: Screen, report: Report) -> None:
+    reply = cast("LogDetail", report.reply)
+    table = listing("", "Time", "Priority", ("PID", "right"), "Message")
+    table.columns[-1].overflow = "fold"
+    for index, one in enumerate(reply.entries):
+        more = "..." if one.flags & EntryFlags.TRUNCATED else ""
+        table.add_row(
+            ">" if index == reply.index else "",
+            _moment(one.time_ns // 10**9),
+            Text(one.priority.name.lower(), _severity(one.priority)),
+            str(one.pid) if one.pid else "",
+            one.message.shown + more,
+        )
+    screen.show(table)
+    screen.line("anyone on the node may have written these messages")
+
+
+def _proc_tree(screen: Screen, report: Report) -> None:
+    reply = cast("ProcessTree", report.reply)
+    table = listing(
+        *(("PID", "right"), "Name", ("UID", "right"), ("CPU", "right"), ("Memory", "right")),
+        *(("Threads", "right"), "State", "Flags"),
+    )
+    for index, one in enumerate(reply.processes):
+        table.add_row(
+            str(one.pid),
+            Text("  " * one.depth + one.name.shown, "bold" if index == reply.index else ""),
+            str(one.uid),
+            Text(f"{one.cpu_percent:.2f} %", _alarm(one.cpu_percent)),
+            f"{one.memory_percent} %",
+            str(one.threads),
+            one.state,
+            as_text(one.FIELDS["flags"], one.flags) if one.flags else "",
+        )
+    screen.show(table)
+    screen.line(f"{reply.count} of {reply.total} processes (100 % = one core)")
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number} entries"
+
+
+def _severity(severity: Severity) -> str:
+    if severity <= Severity.CRIT:
+        return "bold red"
+    return {Severity.ERR: "red", Severity.WARNING: "yellow"}.get(severity, "")
 
 
 def _any_reading(screen: Screen, report: Report) -> None:
@@ -239,4 +325,7 @@ _VIEWS: Final[Mapping[str, Callable[[Screen, Report], None]]] = {
     isa.SYS_CAPS.name: _caps,
     isa.SYS_HELLO.name: _hello,
     isa.AGENT_LIST.name: _agents,
+    isa.LOG_SUMMARY.name: _log_summary,
+    isa.LOG_DETAIL.name: _log_detail,
+    isa.PROC_TREE.name: _proc_tree,
 }
