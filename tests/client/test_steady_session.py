@@ -253,9 +253,11 @@ def test_the_thread_ends_with_a_node_that_nobody_has() -> None:
         [thread] = set(threading.enumerate()) - before
         gone = weakref.ref(steady)
         del steady
-        while thread.is_alive():  # which holds the node while it greets
+        for _ in range(1000):  # it holds the node while it greets
             gc.collect()
             thread.join(0.02)
+            if not thread.is_alive():
+                break
         assert gone() is None
 
 
