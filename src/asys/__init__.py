@@ -16,7 +16,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from asys import errors, isa, sync
-    from asys.client.aio import Connecting, Node, Task, connect
+    from asys.client.aio import Connecting, Node, connect
+    from asys.client.aio_task import Task
     from asys.client.deadline import deadline
     from asys.client.exchange import Exchange
     from asys.client.identity import Identity
@@ -116,6 +117,7 @@ _HOMES: Final = (
     "asys.client.telemetry",
     "asys.client.vitals",
     "asys.client.aio",
+    "asys.client.aio_task",
     "asys.fleet",
 )
 """Where the public names live, what is quickly imported first."""

@@ -18,7 +18,7 @@ import pytest
 
 import asys
 from asys import isa
-from asys.client import aio, blocking
+from asys.client import aio, aio_task, blocking
 from asys.errors import STATUS_ERRORS
 from asys.protocol.apdu import Frame
 from asys.protocol.status import SW
@@ -32,7 +32,7 @@ def test_the_names_are_those_of_the_async_api() -> None:
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(blocking.Node) == public(aio.Node)
-    assert public(blocking.Task) == public(aio.Task)
+    assert public(blocking.Task) == public(aio_task.Task)
 
 
 def test_every_instruction_is_a_method_with_a_typed_result() -> None:

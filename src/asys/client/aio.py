@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from functools import partial
 from time import perf_counter
@@ -11,8 +10,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from asys import isa
-from asys.client.address import Address
 from asys.client.agent_pages import AgentPages
+from asys.client.aio_dial import establish
+from asys.client.aio_task import Task
 from asys.client.aio_wire import Wire
 from asys.client.caller import Caller
 from asys.client.connected import Connected
@@ -22,25 +22,22 @@ from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.client.methods import attach, describe
 from asys.client.observe import Observer
-from asys.client.options import DEFAULT_TIMEOUT, Options, check_timeout
+from asys.client.options import DEFAULT_TIMEOUT, Options
 from asys.client.pending import Pending
 from asys.client.reconnect import Reconnect
 from asys.client.renewal import DEFAULT_REQUESTS, DEFAULT_SECONDS
 from asys.client.retry import Retry
 from asys.client.steady import Attempts, Policy
 from asys.client.suspended import Suspended
-from asys.client.tasks import DEFAULT_WAIT, TaskMemory, TaskTable, intervals
+from asys.client.tasks import TaskTable
 from asys.client.watch import Watch
 from asys.errors import (
-    ConnectFailed,
     DeadlineExceeded,
     HostKeyChanged,
     LinkError,
-    NoSuchInstruction,
-    NotSupported,
     StatusError,
 )
-from asys.isa import Empty, Instruction, Mode, TaskHandle, TaskStatus
+from asys.isa import Empty, Instruction, Mode, TaskHandle
 from asys.protocol.codec import Layout
 from asys.protocol.limits import DEFAULT_PORT
 
@@ -50,64 +47,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R", bound=Layout)
 Trace = Callable[[Exchange], None]
-
-
-class Task(TaskMemory):
-    """An asynchronous instruction at work on the node; valid as long as its connection."""
-
-    __slots__ = ("_node",)
-
-    def __init__(self, node: Node, handle: int) -> None:
-        super().__init__(handle)
-        self._node = node
-
-    async def query(self) -> TaskStatus:
-        """Where the task stands. Once it has ended, the answer is remembered and nobody asked.
-
-        Raises what any call raises.
-        """
-        return await self._query(self._node.timeout)
-
-    # The same signature as in asys.sync; it sleeps in between, so asyncio.timeout is no substitute:
-    # that would throw away the answer to a question that is under way.
-    async def wait(self, timeout: float = DEFAULT_WAIT) -> TaskStatus:  # noqa: ASYNC109
-        """How the task ended: it asks until it has, ever more rarely.
-
-        `timeout` in seconds; DeadlineExceeded when the task is still pending then. The task goes
-        on, and may be waited for again.
-        """
-        end = perf_counter() + check_timeout(timeout)
-        for interval in intervals():
-            left = max(end - perf_counter(), 0.001)
-            status = await self._query(min(left, self._node.timeout))
-            left = end - perf_counter()
-            if status is not TaskStatus.PENDING:
-                break
-            if left <= 0:
-                raise self.still_pending(timeout)
-            await asyncio.sleep(min(interval, left))
-        return status
-
-    async def cancel(self) -> TaskStatus:
-        """Takes the task back where the node has not begun it; gives where it stands then.
-
-        CANCELLED only when the service manager says so; PENDING where it goes on. Once the task has
-        ended, the answer is remembered and nobody asked. Raises what any call raises.
-        """
-        if self.final is not None:
-            return self.final
-        self.check()
-        answer = await self._node._call(isa.TASK_CANCEL, (self.handle,), {}, note=self.note)
-        return self.final or cast("isa.TaskState", answer).status
-
-    async def _query(self, patience: float) -> TaskStatus:
-        if self.final is None:
-            self.check()
-            answer = await self._node._call(
-                isa.TASK_QUERY, (self.handle,), {}, note=self.note, patience=patience
-            )
-            return self.final or cast("isa.TaskState", answer).status
-        return self.final
 
 
 def _reading(
@@ -225,7 +164,7 @@ class Node(Connected):
     async def _another(self) -> Node:
         """A second connection to the same node. What `connect` raises."""
         wire = Wire(self._caller.successor(), self._wire.loop)
-        await _establish(wire, self._timeout)
+        await establish(wire, self._timeout)
         return Node(wire, self._timeout)
 
     async def refresh_capabilities(self) -> isa.CapabilityMap | None:
@@ -333,7 +272,7 @@ class Node(Connected):
         old = self._wire
         fresh = Wire(old.caller.successor(), old.loop)
         try:
-            await _establish(fresh, patience)
+            await establish(fresh, patience)
         except HostKeyChanged as changed:
             old.caller.stay(perf_counter())
             return changed
@@ -447,33 +386,12 @@ async def _open(
         renewal=options.renewal,
     )
     wire = Wire(caller, loop)
-    await _establish(wire, options.timeout)
+    await establish(wire, options.timeout)
     if policy is None:
         return Node(wire, options.timeout)
     from asys.client.aio_steady import SteadyNode
 
     return SteadyNode(wire, options.timeout, policy)
-
-
-async def _establish(wire: Wire, patience: float) -> None:
-    """Takes a connection to where the node has accepted this agent. LinkError, StatusError."""
-    caller, loop = wire.caller, wire.loop
-    accepted = caller.opening.waiter = loop.create_future()
-    try:
-        async with asyncio.timeout(patience):
-            await _dial(caller.address, wire, loop)
-            await accepted
-    except (NoSuchInstruction, NotSupported):
-        pass  # the node takes this agent, and grants it no SYS_CAPS
-    except BaseException as error:
-        owed = wire.owed
-        accepted.cancel()
-        await wire.abort()
-        if isinstance(error, TimeoutError) and not isinstance(error, LinkError):
-            raise DeadlineExceeded(
-                f"{caller.address} did not {owed} within {patience:g} s"
-            ) from None
-        raise
 
 
 def _by_way_of(loop: asyncio.AbstractEventLoop, trace: Trace) -> Trace:
@@ -486,18 +404,3 @@ def _by_way_of(loop: asyncio.AbstractEventLoop, trace: Trace) -> Trace:
         loop.call_soon(trace, exchange)
 
     return later
-
-
-async def _dial(address: Address, wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
-    """Makes the connection. ConnectFailed says what the operating system says."""
-    try:
-        if not address.path:
-            await loop.create_connection(lambda: wire, address.host, address.port)
-        elif hasattr(socket, "AF_UNIX"):
-            await loop.create_unix_connection(lambda: wire, address.path)
-        else:
-            raise ConnectFailed(f"cannot reach {address}: this system has no unix sockets")
-    except LinkError:
-        raise
-    except (OSError, UnicodeError) as error:
-        raise ConnectFailed(f"cannot reach {address}: {error}") from error

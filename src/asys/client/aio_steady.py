@@ -12,7 +12,8 @@ from time import perf_counter
 from typing import Any
 
 from asys import isa
-from asys.client.aio import Node, _establish
+from asys.client.aio import Node
+from asys.client.aio_dial import establish
 from asys.client.aio_wire import Wire
 from asys.client.deadline import patience_of
 from asys.client.reconnect import Outage, Reconnect, is_final
@@ -175,7 +176,7 @@ class SteadyNode(Node):
             await self._sleep(max(outage.due - perf_counter(), 0))
             fresh = Wire(old.caller.successor(), old.loop)
             try:
-                await _establish(fresh, self._timeout)
+                await establish(fresh, self._timeout)
             except (LinkError, StatusError) as error:
                 self._last = error
                 if outage.failed(error, perf_counter()):
