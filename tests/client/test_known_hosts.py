@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,25 @@ def test_nobodys_line_is_lost_when_many_add(hosts: KnownHosts) -> None:
         list(pool.map(add, range(64)))
 
     assert set(hosts.entries()) == {f"node{number}:1" for number in range(64)}
+
+
+def test_a_line_that_is_being_written_is_waited_for(
+    hosts: KnownHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(hosts, f"a:1  {KEY.hex()}\nb:1  {KEY.hex()[:10]}")
+
+    def rest(_seconds: float) -> None:
+        with hosts.path.open("a") as file:
+            file.write(f"{KEY.hex()[10:]}\n")
+
+    monkeypatch.setattr(time, "sleep", rest)
+    assert hosts.entries() == {"a:1": KEY, "b:1": KEY}
+
+
+def test_a_line_that_nobody_finishes_is_a_fault(hosts: KnownHosts) -> None:
+    write(hosts, f"a:1  {KEY.hex()}\nb:1  {KEY.hex()[:10]}")
+    with pytest.raises(IdentityError, match="line 2: it must be host:port"):
+        hosts.entries()
 
 
 def test_remove_takes_a_nodes_lines_and_leaves_the_rest(hosts: KnownHosts) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,11 @@ from asys.protocol.keys import is_low_order
 from asys.protocol.limits import DEFAULT_PORT, KEY_SIZE
 
 _LINE: Final = re.compile(r"\s*(?P<name>\S.*?)\s+(?P<key>[0-9A-Fa-f]{64})\s*")
+
+READ_AGAIN: Final = 5
+APPENDING_SECONDS: Final = 0.01
+"""How often, and how far apart, a file is read again that ends in the middle of a line: a system may
+show an append piece by piece."""
 
 
 class KnownHosts:
@@ -112,7 +118,14 @@ class KnownHosts:
     def _lines(self) -> list[str]:
         try:
             check_mode(self.path, OTHERS_WRITE, "600")
-            return self.path.read_text("utf-8").removesuffix("\n").split("\n")
+            text = self.path.read_text("utf-8")
+            for _ in range(READ_AGAIN):
+                last = text.rpartition("\n")[2]
+                if not last.strip() or last.lstrip().startswith("#") or _LINE.fullmatch(last):
+                    break
+                time.sleep(APPENDING_SECONDS)  # somebody may be in the middle of a line
+                text = self.path.read_text("utf-8")
+            return text.removesuffix("\n").split("\n")
         except FileNotFoundError:
             return []
         except UnicodeDecodeError:

@@ -15,6 +15,8 @@ class Listing(DataTable[Text]):
         super().__init__(id=name, cursor_type="row" if cursor else "none")
         self._headings = headings
         self._shown: list[tuple[str, tuple[Text, ...]]] = []
+        self._settled = False
+        """What is shown has been drawn twice: textual may have missed to measure it once."""
 
     def on_mount(self) -> None:
         """The columns."""
@@ -29,8 +31,10 @@ class Listing(DataTable[Text]):
 
     def fill(self, rows: Sequence[tuple[str, tuple[Text, ...]]]) -> None:
         """Shows these rows; the cursor follows its key, and stays where it is when that is gone."""
-        if list(rows) == self._shown:
+        same = list(rows) == self._shown
+        if same and self._settled:
             return
+        self._settled = same
         before, place, top = self.selected, self.cursor_row, self.scroll_y
         self._shown = list(rows)
         # All anew: cells that change before textual has measured their row stay cut off.
