@@ -23,8 +23,8 @@ _LINE: Final = re.compile(r"\s*(?P<name>\S.*?)\s+(?P<key>[0-9A-Fa-f]{64})\s*")
 
 READ_AGAIN: Final = 5
 APPENDING_SECONDS: Final = 0.01
-"""How often, and how far apart, a file is read again that ends in the middle of a line: a system may
-show an append piece by piece."""
+"""How often, and how far apart, a file is read again that ends in the middle of a line: a system
+may show an append piece by piece."""
 
 
 class KnownHosts:
