@@ -124,7 +124,7 @@ async def test_names_that_are_refused_for_now_come_later() -> None:
     answers.refusals[TREE] = b"\x64\x00"
     async with played(answers) as node, shown(target_of(node, "web-1")) as top:
         await top.until_shown("PROC_TREE: 6400")
-        assert "(name not known)" in top.screen
+        await top.until_shown("(name not known)")
         answers.refusals.clear()
         await top.until_shown("report-builder")
 

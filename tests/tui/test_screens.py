@@ -87,7 +87,7 @@ async def test_the_question_names_host_pid_name_and_the_way_back() -> None:
 
 async def test_a_node_that_grants_core_only() -> None:
     async with one("core") as top:
-        assert "(name not known)" in top.screen
+        await top.until_shown("(name not known)")
         await drawn(top, SCREENS / "core.svg")
 
 
