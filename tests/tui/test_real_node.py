@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import repeat
 from pathlib import Path
 
@@ -111,6 +112,10 @@ async def test_an_asyd_that_ends_is_lost_and_back_when_it_is_back(tmp_path: Path
 async def test_an_admin_sees_what_all_agents_do(tmp_path: Path) -> None:
     with recording(tmp_path, agents=AGENTS) as asyd, hog() as pid:
         there = target(asyd.daemon, CORE_AGENT)
+        for _ in range(500):  # the writer makes its directory when asyd is there already
+            if any(asyd.directory.glob("audit-*.seg")):
+                break
+            await asyncio.sleep(0.02)
         async with shown(there, audit=asyd.directory) as top:
             await top.until(lambda: top.app.watcher.rounds > 0)
             with asyd.daemon.connect(AGENT) as boss:
