@@ -13,6 +13,7 @@ import tracemalloc
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -97,10 +98,11 @@ def root() -> Iterator[logging.Logger]:
 
 
 def written(pipe: Pipe, logger: logging.Logger) -> list[str]:
-    """What has been logged, once the log is closed."""
+    """What has been logged, once the log is closed; a busy machine may take its time to write."""
     pipe.start_reading()
-    for handler in logger.handlers:
-        handler.close()
+    with patch.object(logs, "DRAIN_SECONDS", 60):
+        for handler in logger.handlers:
+            handler.close()
     return pipe.all_lines()
 
 
