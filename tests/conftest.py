@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -11,6 +12,10 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says how busy the machine is, and nothing about the code.
 settings.register_profile("asys", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("asys")
+
+# A shell that starts this in the background has SIGINT ignored, here and in all that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NOTHING_LEFT_OUT = "ASYS_NOTHING_LEFT_OUT" in os.environ
 
