@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from asys.node.health.counts import Closing
 from asys.node.server import Limits
 from asys.protocol.limits import MAGIC, MESSAGE_2_SIZE, PRE_HANDSHAKE_SIZE
 from support.frames import BLOCKED, DENIED, HELLO, OK
@@ -191,7 +192,7 @@ async def test_by_default_256_connections_may_be_nobody_yet() -> None:
 async def test_a_refused_agent_that_lingers_takes_no_session() -> None:
     rig = await limited(sessions=1, sessions_per_key=1)
     agent = rig.session(AGENT)
-    agent.session.close("for the test")
+    agent.session.close(Closing.ADMIN)
     assert not agent.transport.over
     assert rig.node.session_count == 0
     assert first_answer(rig.connect()) == OK

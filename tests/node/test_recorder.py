@@ -9,6 +9,7 @@ import pytest
 
 from asys.audit.records import Refusal, digest
 from asys.isa import TaskStatus
+from asys.node.health.counts import Closing
 from asys.node.tasks import MAX_JOINED
 from asys.protocol.keys import PrivateKey
 from support.delegates import addition, key_hash, sealed
@@ -425,7 +426,7 @@ async def test_who_comes_and_goes(place: Place) -> None:
     assert place.audit.opened[1:] == [(added.public, "helper", 1, "192.0.2.9:9")]
     place.agent.transport.lose()
     assert place.audit.closed == [1]
-    other.session.close("the test ends it")
+    other.session.close(Closing.ADMIN)
     await place.rig.settle()
     assert place.audit.closed == [1, 2]
 

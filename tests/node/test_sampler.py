@@ -15,6 +15,7 @@ import uvloop
 from asys.isa import Processes, Status
 from asys.node import sampler as module
 from asys.node.clock import LoopClock
+from asys.node.health.counts import Lag
 from asys.node.platform import choose_platform
 from asys.node.platform.base import NoSuchTarget, SystemFailure
 from asys.node.sampler import (
@@ -41,7 +42,8 @@ class Made:
         self.platform = MadePlatform()
         self.vitals = self.platform.made_vitals
         self.table = self.platform.made_table
-        self.sampler = Sampler(self.platform, self.clock, timer=self.platform.timer)
+        self.lag = Lag()
+        self.sampler = Sampler(self.platform, self.clock, timer=self.platform.timer, lag=self.lag)
         self.began = self.clock.now()
 
     def fresh(self) -> bool:
@@ -451,3 +453,54 @@ def test_a_real_machine(
 
 def test_its_log_is_the_daemons() -> None:
     assert module._log.name == "asyd.sampler"
+
+
+# -- what it costs
+
+
+def test_what_readings_take_is_counted(made: Made) -> None:
+    made.awake()
+    vitals, table = made.sampler.vitals_costs, made.sampler.table_costs
+    before = vitals.readings, table.readings, table.slices
+    assert before[0] >= 2
+    assert before[1] >= 2
+    assert vitals.slices == vitals.readings
+    made.keep_awake(1.0)
+    assert vitals.readings > before[0]
+    assert table.readings > before[1]
+    assert table.slices >= table.readings
+    assert (vitals.failures, table.failures) == (0, 0)
+    assert made.sampler.awake
+    made.clock.advance(IDLE + 1)
+    assert not made.sampler.awake
+
+
+def test_readings_that_fail_are_counted_too(made: Made) -> None:
+    made.awake()
+    vitals, table = made.sampler.vitals_costs, made.sampler.table_costs
+    before = vitals.readings, table.readings
+    made.vitals.error = SystemFailure("gone", SW.NODE_IO_ERROR)
+    made.table.error = SystemFailure("gone", SW.NODE_IO_ERROR)
+    made.keep_awake(1.0)
+    assert vitals.failures == vitals.readings - before[0] > 0
+    assert table.failures == table.readings - before[1] > 0
+
+
+def test_how_late_its_timer_runs_is_told() -> None:
+    made = Made()
+    lag = made.lag
+    made.awake()
+    made.keep_awake(1.0)
+    on_time = sum(lag.counts)
+    assert on_time >= 5
+    assert lag.most < 1e-6
+    made.sampler.touch()
+    made.clock.skip(0.7)
+    made.clock.run_ready()
+    assert sum(lag.counts) == on_time + 1
+    assert 0.5 < lag.most <= 0.7
+    made.clock.advance(IDLE + 1)  # asleep: nothing is late while it sleeps
+    made.clock.advance(100)
+    made.sampler.touch()
+    made.clock.advance(SETTLE)
+    assert lag.most <= 0.7

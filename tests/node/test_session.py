@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from asys.node.health.counts import Closing
 from asys.node.session import (
     FRAME_SECONDS,
     HANDSHAKE_SECONDS,
@@ -265,10 +266,10 @@ def test_a_session_that_is_idle_is_closed_with_what_it_did_not_read() -> None:
 def test_a_session_is_closed_once(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     agent = rig.session()
     with caplog.at_level(logging.INFO, "asyd.session"):
-        agent.session.close("for one reason")
-        agent.session.close("for another")
+        agent.session.close(Closing.ADMIN)
+        agent.session.close(Closing.IDLE)
     assert [record.getMessage() for record in caplog.records] == [
-        "closed agent 192.0.2.1:4711: for one reason"
+        "closed agent 192.0.2.1:4711: the admin closed it"
     ]
 
 

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
+from asys.node.health.counts import Closing
 from asys.node.platform.base import TableSnapshot
 from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, TURN, WRITE_BUFFER
 from asys.node.shown import SHOWN_PIDS
@@ -202,7 +203,7 @@ async def test_an_answer_that_nobody_waits_for_any_more(
     if how == "lost":
         agent.transport.lose(ConnectionResetError())
     else:
-        agent.session.close("its key was removed")
+        agent.session.close(Closing.REVOKED)
     services.resolving.set()
     services.restarting.set()
     await rig.settle()
@@ -292,7 +293,7 @@ def test_who_never_reads_and_is_removed(rig: Rig) -> None:
     agent.transport.taking = False
     agent.send(*[HELLO] * 4000)
     rig.run()
-    agent.session.close("its key was removed")
+    agent.session.close(Closing.REVOKED)
     rig.run()
     assert agent.transport.reading  # so that its end of the connection is noticed
     agent.transport.take()

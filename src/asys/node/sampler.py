@@ -14,6 +14,7 @@ from typing import Final
 
 from asys.isa import Processes
 from asys.node.clock import Clock, Handle
+from asys.node.health.counts import Costs, Lag
 from asys.node.platform.base import (
     Platform,
     PlatformError,
@@ -58,8 +59,8 @@ class Sampler:
 
     When one of the two cannot be read its reply is the status word that says so; the other goes on.
     `processes` is the table behind `procs_reply`, another object after each scan; a failed scan
-    leaves it. `timer` measures slices, in seconds. PlatformError when there is nothing to read at
-    all.
+    leaves it. `timer` measures slices, in seconds; `lag` is told how late the sampler's timer runs.
+    PlatformError when there is nothing to read at all.
     """
 
     def __init__(
@@ -68,9 +69,13 @@ class Sampler:
         clock: Clock,
         *,
         timer: Callable[[], float] = time.perf_counter,
+        lag: Lag | None = None,
     ) -> None:
         self._clock = clock
         self._timer = timer
+        self._lag = lag or Lag()
+        self.vitals_costs: Final = Costs()
+        self.table_costs: Final = Costs()
         self._vitals = platform.vitals()
         self._table = platform.process_table()
         self.status_reply: bytes = SW.NODE_BUSY.wire
@@ -82,6 +87,7 @@ class Sampler:
         self._vitals_based = self._table_based = False
         self._touched = float("-inf")
         self._awake = self._closed = False
+        self._vitals_due: float | None = None
         self._vitals_timer: Handle | None = None
         self._table_timer: Handle | None = None
         self._steps: Iterator[None] = iter(())
@@ -89,6 +95,11 @@ class Sampler:
         self._scan_cost = 0.0
         self._waiting: list[Callable[[bool], object]] = []
         self._logged: set[tuple[str, SW]] = set()
+
+    @property
+    def awake(self) -> bool:
+        """Whether it samples now."""
+        return self._awake
 
     def wake(self) -> None:
         """A session has opened: samples for the next 5 s at least."""
@@ -133,6 +144,7 @@ class Sampler:
         self._vitals_based = self._table_based = False
         self._table.forget()
         self._logged.clear()
+        self._vitals_due = None
         self._vitals_timer = self._clock.call_soon(self._read_vitals)
         self._table_timer = self._clock.call_soon(self._begin_scan)
 
@@ -146,15 +158,19 @@ class Sampler:
 
     def _read_vitals(self) -> None:
         now = self._clock.now()
+        if self._vitals_due is not None:
+            self._lag.observe(now - self._vitals_due)
         if now - self._touched >= IDLE and not self._waiting:
             self._sleep()
             return
         pause = VITALS_INTERVAL
+        began = self._timer()
         try:
             status = self._vitals.read(now)
             reply = status.pack() + _SUCCESS
         except Exception as error:
             self._vitals_based = False
+            self.vitals_costs.failures += 1
             self._publish_status(self._failure(error, "vitals"), now, good=False)
         else:
             if self._vitals_based:
@@ -162,6 +178,9 @@ class Sampler:
             else:
                 self._vitals_based = True
                 pause = SETTLE
+        self.vitals_costs.readings += 1
+        self.vitals_costs.took(self._timer() - began)
+        self._vitals_due = now + pause
         self._vitals_timer = self._clock.call_later(pause, self._read_vitals)
 
     def _begin_scan(self) -> None:
@@ -178,20 +197,27 @@ class Sampler:
         try:
             for _ in self._steps:
                 if timer() >= end:
-                    self._scan_cost += timer() - began
+                    self._took(timer() - began)
                     self._table_timer = self._clock.call_soon(self._scan_slice)
                     return
-            self._scan_cost += timer() - began
+            self._took(timer() - began)
             self._end_scan()
         except Exception as error:
-            self._scan_cost += timer() - began
+            self._took(timer() - began)
+            self.table_costs.readings += 1
+            self.table_costs.failures += 1
             self._table.forget()
             self._table_based = False
             reply = self._failure(error, "process table")
             self._publish_procs(reply, good=False)
             self._next_scan(self._interval())
 
+    def _took(self, seconds: float) -> None:
+        self._scan_cost += seconds
+        self.table_costs.took(seconds)
+
     def _end_scan(self) -> None:
+        self.table_costs.readings += 1
         if self._table_based:
             snapshot = self._table.latest
             reply = Processes(snapshot.count, snapshot.top).pack() + _SUCCESS

@@ -28,6 +28,7 @@ from asys.node.clock import Clock
 from asys.node.dispatch import Dispatcher
 from asys.node.door import HandshakeRates, Replays, Unconfirmed
 from asys.node.facts import Facts
+from asys.node.health.counts import Closing, Counts
 from asys.node.held.isolations import Isolations
 from asys.node.held.throttled import ThrottleBook, Throttling
 from asys.node.limits import Limits, Mode
@@ -100,7 +101,8 @@ class Node:
         self.uid = platform.node_uid()
         self.tasks = TaskTable()
         self.chains = Chains(clock)
-        self.sampler = Sampler(platform, clock)
+        self.counts: Final = Counts()
+        self.sampler = Sampler(platform, clock, lag=self.counts.lag)
         self.protection = Protection(platform)
         self.noticed = Throttled(logging.getLogger("asyd.door"))
         self.rates = HandshakeRates(self.limits.handshakes)
@@ -186,6 +188,7 @@ class Node:
         self._unconfirmed.discard(session)
         self._sessions[session_id] = session
         self._per_key[key] += 1
+        self.counts.opened += 1
         self.facts.refresh(self.clock.now())
         self.sampler.wake()
         return None
@@ -204,6 +207,7 @@ class Node:
 
     def count_refusal(self, reason: Refusal, agent_key: bytes = b"") -> None:
         """Puts on record that a connection led to no session; `agent_key` where one was proven."""
+        self.counts.refused[reason.name.lower()] += 1
         if self.audit is not None:
             self.audit.refused(reason, key_hash(agent_key) if agent_key else NO_KEY)
 
@@ -211,6 +215,7 @@ class Node:
         """Frees what a session held: its id, its place, its task handles."""
         session.recorder.close()
         if self._sessions.pop(session.id, None) is not None:
+            self.counts.closed[session.ending] += 1
             key = session.grant.holding.key
             self._per_key[key] -= 1
             if not self._per_key[key]:
@@ -291,7 +296,7 @@ class Node:
                 continue
             grant = self.grant(session.agent_key)
             if grant is None or not _may_come_from(grant.holding, session.peername):
-                session.close("it may not connect any more")
+                session.close(Closing.REVOKED)
             else:
                 session.grant = grant
                 if not grant.lit >> CONTINUE.code & 1:

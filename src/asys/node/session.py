@@ -16,6 +16,7 @@ from asys.audit.records import Refusal
 from asys.errors import LinkError
 from asys.node.alarm import Alarm
 from asys.node.dispatch import NEW_KEYS
+from asys.node.health.counts import EVICTED, TOO_SLOW, Closing
 from asys.node.knock import Knock
 from asys.node.logs import clean
 from asys.node.recorder import NOTHING
@@ -70,6 +71,7 @@ class Session(asyncio.Protocol):
         "_verify",
         "agent_key",
         "closed",
+        "ending",
         "grant",
         "id",
         "node",
@@ -90,6 +92,7 @@ class Session(asyncio.Protocol):
         self.recorder: Recorder | NoRecorder = NOTHING
         self.peername: object = None
         self.closed = False
+        self.ending = Closing.AGENT  # why, when it is closed
         self.shown = Shown()
         self._clock = node.clock
         self._parser = FrameParser()
@@ -160,7 +163,7 @@ class Session(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The end, whoever wanted it."""
         if self.id and not self.closed:
-            _log.info("closed %s %s: %s", self.name, self._peer, exc or "by the agent")
+            _log.info("closed %s %s: %s", self.name, self._peer, exc or self.ending)
         self._leave()
         self._alarm.stop()
         self.node.forget(self)
@@ -188,7 +191,7 @@ class Session(asyncio.Protocol):
             known = self.node.grant(link.agent_key) is not None
             why = Refusal.WRONG_ADDRESS if known else Refusal.UNKNOWN_KEY
             self.node.count_refusal(why, link.agent_key)
-            self._transport.write(link.seal([SW.DENIED.wire]))
+            self._answer([SW.DENIED.wire])
             self._finish()
             return
         self.grant = grant
@@ -209,17 +212,19 @@ class Session(asyncio.Protocol):
             "too many sessions:", f"{self.name} from {self._peer}", self._clock.now()
         )
         self.node.count_refusal(Refusal.LIMIT, self.agent_key)
-        self._transport.write(self._channel.seal([refusal.wire]))
+        self._answer([refusal.wire])
         self._finish()
         return False
 
     def evict(self) -> None:
         """Ends a connection that has not shown who it is, to make room for another."""
+        self.node.counts.refused[EVICTED] += 1
         self._drop("had not shown who it is when another came", expected=True)
 
-    def close(self, reason: str) -> None:
+    def close(self, reason: Closing) -> None:
         """Ends the session from the node's side, after the answers that are under way."""
         if not self.closed:
+            self.ending = reason
             if self.id:
                 _log.info("closed %s %s: %s", self.name, self._peer, reason)
             self._finish()
@@ -243,6 +248,7 @@ class Session(asyncio.Protocol):
     def _drop(self, reason: str, *, expected: bool = False) -> None:
         """Ends the connection without a word; before the handshake that is all a peer gets."""
         if self.id:
+            self.ending = Closing.FAULT
             _log.info("dropped %s %s: %s", self.name, self._peer, clean(reason))
         else:
             kind = "refused" if expected else "dropped"
@@ -334,7 +340,7 @@ class Session(asyncio.Protocol):
             if refused is not None:
                 answers.append(refused.wire)
             if answers:
-                self._transport.write(self._channel.seal(answers))
+                self._answer(answers)
             if new_keys:
                 self._link.rekey()
             if not messages and waiting is None and self._channel.buffered:
@@ -344,9 +350,15 @@ class Session(asyncio.Protocol):
             return
         if refused is not None:
             _log.info("closed %s %s: answered %s", self.name, self._peer, refused)
+            self.ending = Closing.REFUSED
             self._finish()
         else:
             self._after_turn(len(answers), waiting)
+
+    def _answer(self, answers: list[bytes]) -> None:
+        """Every answer goes out here, all of one turn in one write."""
+        self._transport.write(self._channel.seal(answers))
+        self.node.counts.answered(answers)
 
     def _after_turn(self, answered: int, waiting: Coroutine[Any, Any, bytes] | None) -> None:
         """Sees to what is left: an instruction that waits, requests beyond TURN, half a frame."""
@@ -387,7 +399,7 @@ class Session(asyncio.Protocol):
     async def _answer_later(self, waiting: Coroutine[Any, Any, bytes]) -> None:
         answer = await waiting
         if not self.closed:
-            self._transport.write(self._channel.seal([answer]))
+            self._answer([answer])
             self._last_frame = self._clock.now()
             self._release()
 
@@ -425,8 +437,9 @@ class Session(asyncio.Protocol):
         elif self.closed:
             self._transport.abort()
         elif not self._opened:
+            self.node.counts.refused[TOO_SLOW] += 1
             self._drop("handshake refused: too slow", expected=True)
         elif self._begun is not None:
             self._drop("half a frame and no more")
         else:
-            self.close("idle")
+            self.close(Closing.IDLE)

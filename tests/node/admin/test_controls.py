@@ -14,6 +14,7 @@ from asys.node.admin.controls import REPORTED_LINES, NodeControls, report_agents
 from asys.node.admin.verbs import SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
+from asys.node.health.counts import Closing
 from asys.protocol.keys import PrivateKey
 from support.daemon import write_agents
 from support.frames import DENIED, HELLO, NO_SUCH_INSTRUCTION, OK, frame
@@ -65,7 +66,7 @@ async def test_sessions_as_they_are(desk: Desk) -> None:
         ),
         OTHER.public: SessionInfo(OTHER.public, "", "unix", 0, UNIX + 8, 0.5, confirmed=False),
     }
-    agent.session.close("for the test")
+    agent.session.close(Closing.ADMIN)
     late.transport.lose()
     assert desk.controls.sessions() == []
 

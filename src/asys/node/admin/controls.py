@@ -13,6 +13,7 @@ from asys.node.admin.held import Held
 from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import quoted
+from asys.node.health.counts import Closing
 from asys.node.server import Node
 
 REPORTED_LINES: Final = 100
@@ -50,7 +51,7 @@ class NodeControls:
         """As Controls.close_key."""
         found = self._node.of_key(key)
         for session in found:
-            session.close("the admin closed it")
+            session.close(Closing.ADMIN)
         return len(found)
 
     async def set_dark(self, dark: bool) -> None:

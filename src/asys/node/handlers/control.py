@@ -19,6 +19,7 @@ from asys.isa import (
 from asys.isa.control import CancelledTask, TaskQuery
 from asys.node import chains
 from asys.node.dispatch import NEW_KEYS, NewKeys, handles, serves
+from asys.node.health.counts import Closing
 from asys.node.refusal import Refused
 from asys.node.targets import check_service
 from asys.protocol.status import SW
@@ -74,5 +75,5 @@ def abandon(session: Session, _request: Empty) -> Abandoned:
     for other in session.node.of_key(session.agent_key):
         if other is not session:
             closed += bool(other.id)
-            other.close("abandoned by another session of its agent")
+            other.close(Closing.ABANDONED)
     return Abandoned(closed)
