@@ -1,4 +1,4 @@
-"""`asyd sessions`, `dark`, `light`, `reload`: over a real admin socket, and without an asyd."""
+"""`asyd sessions`, `dark`, `light`, `reload`, `metrics`: on a real socket, and without an asyd."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from asys.node.admin.verbs import ReloadReport
 from asys.node.daemon import Options
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places
+from asys.node.listen import Address
 from support.admin_rig import (
     KEY,
+    METRICS,
     OTHER,
     PATIENCE,
     MadeControls,
@@ -79,7 +81,8 @@ def asyd(capsys: pytest.CaptureFixture[str], directory: Path) -> Admin:
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["--help"], ["sessions", "dark", "light", "reload", "agents", "pubkey"]),
+        (["--help"], ["sessions", "dark", "light", "reload", "metrics", "agents", "pubkey"]),
+        (["--help"], ["--metrics [ADDRESS:]PORT", "127.0.0.1", "`asyd metrics`"]),
         (["--help"], ["--mode {full,monitor}", "--state-dir", "--admin-socket", "/var/lib/asyd"]),
         (["--help"], ["--handshake-rate", "(default: 20)", "/run/asyd/admin.sock"]),
         (["sessions", "--help"], ["list", "close", "--admin-socket", "--config-dir"]),
@@ -88,6 +91,7 @@ def asyd(capsys: pytest.CaptureFixture[str], directory: Path) -> Admin:
         (["dark", "--help"], ["--state-dir", "--admin-socket", "--config-dir", "`asyd light`"]),
         (["light", "--help"], ["--state-dir", "--admin-socket", "--config-dir"]),
         (["reload", "--help"], ["--admin-socket", "--config-dir"]),
+        (["metrics", "--help"], ["OpenMetrics", "--json", "--admin-socket", "--config-dir"]),
     ],
 )
 def test_help(capsys: pytest.CaptureFixture[str], words: list[str], named: list[str]) -> None:
@@ -112,6 +116,8 @@ def test_help(capsys: pytest.CaptureFixture[str], words: list[str], named: list[
         (["dark", "now"], "now"),
         (["reload", "--json"], "--json"),
         (["reload", "--state-dir", "/x"], "--state-dir"),
+        (["metrics", "asyd_dark"], "asyd_dark"),
+        (["--metrics"], "expected one argument"),
     ],
 )
 def test_wrong_usage(capsys: pytest.CaptureFixture[str], words: list[str], why: str) -> None:
@@ -226,6 +232,53 @@ def test_closing(asyd: Admin, who: str) -> None:
         assert err == (
             f"asyd: no open session has the key or label {who!r}; see: asyd sessions list\n"
         )
+
+
+# -- metrics
+
+
+def test_metrics(asyd: Admin) -> None:
+    with answering(MadeControls(), asyd.socket):
+        assert asyd("metrics") == (0, METRICS, "")
+        status, out, err = asyd("metrics", "--json")
+    assert (status, err, out.count("\n")) == (0, "", 1)
+    assert json.loads(out) == {"metrics": METRICS}
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("7818", Address("127.0.0.1", 7818)),
+        ("0", Address("127.0.0.1", 0)),
+        ("192.0.2.7:9", Address("192.0.2.7", 9)),
+        ("[::1]:9", Address("::1", 9)),
+        ("unix:/run/metrics", Address("", 0, "/run/metrics")),
+    ],
+)
+def test_where_metrics_are(monkeypatch: pytest.MonkeyPatch, written: str, address: Address) -> None:
+    assert options(monkeypatch, "--metrics", written).metrics == address
+    assert options(monkeypatch).metrics is None
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("127.0.0.1", "--metrics 127.0.0.1: a port belongs behind it, with a colon"),
+        ("::1", "--metrics ::1: a port belongs behind it, with a colon"),
+        ("65536", "--metrics 127.0.0.1:65536: the port is 0 to 65535"),
+        ("unix:", "--metrics unix: needs a path behind the colon"),
+        ("node.example.org:9", "--metrics node.example.org:9: not an IPv4 or IPv6 address"),
+        ("", "--metrics : not an IPv4 or IPv6 address, nor unix:PATH"),
+        ("٣", "--metrics ٣: not an IPv4 or IPv6 address"),
+    ],
+)
+def test_where_metrics_cannot_be(
+    capsys: pytest.CaptureFixture[str], written: str, why: str
+) -> None:
+    assert main(["--metrics", written]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert why in err
 
 
 # -- reload
@@ -393,7 +446,7 @@ def test_the_red_button_on_a_full_disk(capsys: pytest.CaptureFixture[str], tmp_p
 
 
 @pytest.mark.parametrize(
-    "words", [["sessions", "list"], ["sessions", "close", "watcher"], ["reload"]]
+    "words", [["sessions", "list"], ["sessions", "close", "watcher"], ["reload"], ["metrics"]]
 )
 def test_when_no_asyd_runs(asyd: Admin, words: list[str]) -> None:
     assert asyd(*words) == (
@@ -404,7 +457,9 @@ def test_when_no_asyd_runs(asyd: Admin, words: list[str]) -> None:
     )
 
 
-@pytest.mark.parametrize("words", [["sessions", "list"], ["reload"], ["dark"], ["light"]])
+@pytest.mark.parametrize(
+    "words", [["sessions", "list"], ["reload"], ["metrics"], ["dark"], ["light"]]
+)
 def test_a_wrong_directory(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str]
 ) -> None:

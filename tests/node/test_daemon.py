@@ -9,6 +9,7 @@ import resource
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import IO
 
@@ -80,6 +81,7 @@ def test_every_address_answers_and_the_first_is_named(
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
 def test_systemd_is_told(tmp_path: Path, kind: str) -> None:
+    before = time.monotonic_ns() // 1000
     name = str(tmp_path / "notify") if kind == "path" else f"@asys-test-{os.getpid()}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.settimeout(PATIENCE)
@@ -90,6 +92,13 @@ def test_systemd_is_told(tmp_path: Path, kind: str) -> None:
             assert notify.recv(100) == b"READY=1"
             with asyd.connect() as agent:
                 assert agent.alive()
+            asyd.process.send_signal(signal.SIGHUP)
+            reloading, moment = notify.recv(100).split(b"\nMONOTONIC_USEC=")
+            assert reloading == b"RELOADING=1"
+            assert before <= int(moment) <= time.monotonic_ns() // 1000
+            assert notify.recv(100) == b"READY=1"
+            assert asyd.said("agents in") == 2
+        assert notify.recv(100) == b"STOPPING=1"
         notify.setblocking(False)
         with pytest.raises(BlockingIOError):
             notify.recv(100)
@@ -120,10 +129,10 @@ def test_it_serves_even_if_systemd_cannot_be_told(tmp_path: Path, name: str, why
         prelude = f"import os; os.environ['NOTIFY_SOCKET'] = {name!r}\n"
         with running(tmp_path, agents=AGENTS, prelude=prelude) as asyd:
             if why:
-                asyd.wait_for("systemd was not told that asyd is ready")
+                asyd.wait_for("systemd cannot be told how asyd is")
             with asyd.connect() as agent:
                 assert agent.alive()
-            lines = [line for line in asyd.log if "systemd was not told" in line]
+            lines = [line for line in asyd.log if "systemd cannot be told" in line]
             assert len(lines) == bool(why)
             assert all(why in line for line in lines)
 

@@ -25,6 +25,9 @@ OTHER: Final = PrivateKey(bytes(range(2, 34))).public
 
 PATIENCE: Final = 60.0
 
+METRICS: Final = '# TYPE made gauge\n# HELP made Made \\"up\\".\nmade 1\n# EOF\n'
+"""What such a node says of itself."""
+
 
 def session(
     key: bytes = KEY,
@@ -88,6 +91,11 @@ class MadeControls:
         self._stumble()
         self.reloads += 1
         return self.report
+
+    def metrics(self) -> str:
+        """As Controls.metrics."""
+        self._stumble()
+        return METRICS
 
     async def held(self, what: str) -> Held | None:
         """As Controls.held."""

@@ -1,4 +1,7 @@
-"""`asyd sessions`, `dark`, `light`, `reload`: asks the asyd that runs (asys.node.admin.server)."""
+"""`asyd sessions`, `dark`, `light`, `reload`, `metrics`: asks the asyd that runs.
+
+Its side is asys.node.admin.server.
+"""
 
 from __future__ import annotations
 
@@ -44,6 +47,8 @@ def execute(arguments: argparse.Namespace) -> int:
     try:
         if arguments.command == "reload":
             return _reload(where)
+        if arguments.command == "metrics":
+            return _metrics(where, as_json=arguments.json)
         if arguments.action == "list":
             return _list(where, as_json=arguments.json)
         return _close(where, arguments.who)
@@ -98,6 +103,13 @@ def duration(seconds: float) -> str:
     if whole < 86_400:
         return f"{whole // 3600}h {whole % 3600 // 60}m"
     return f"{whole // 86_400}d {whole % 86_400 // 3600}h"
+
+
+def _metrics(where: Places, *, as_json: bool) -> int:
+    answer = ask(where, {"verb": "metrics"})
+    text = str(answer["metrics"]).removesuffix("\n")
+    print_lines([json.dumps(answer)] if as_json else text.split("\n"))
+    return 0
 
 
 def _close(where: Places, who: str) -> int:

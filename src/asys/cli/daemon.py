@@ -133,6 +133,13 @@ def _parser() -> argparse.ArgumentParser:
         "collector then disarms the node",
     )
     parser.add_argument(
+        "--metrics",
+        metavar="[ADDRESS:]PORT",
+        help="answer GET /metrics over HTTP there, with how asyd itself is doing, for Prometheus: "
+        "a port of 127.0.0.1, an address with its port, or unix:PATH; whoever may connect may "
+        "read (default: only `asyd metrics`)",
+    )
+    parser.add_argument(
         "--vendor",
         action="append",
         metavar="DOMAIN[,OPTION...]",
@@ -192,7 +199,11 @@ def _add_control(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     reload = _add_command(
         commands, "reload", "read authorized_agents again, and show lines that are refused"
     )
-    for parser in (sessions, listing, close, dark, light, reload):
+    metrics = _add_command(
+        commands, "metrics", "show how asyd itself is doing, as OpenMetrics; see also --metrics"
+    )
+    metrics.add_argument("--json", action="store_true", help="print JSON, with the text in it")
+    for parser in (sessions, listing, close, dark, light, reload, metrics):
         _add_admin_socket(parser, argparse.SUPPRESS)
     _add_held(commands, "throttled", "processes that asyd has stopped for agents")
     _add_held(commands, "isolations", "processes that asyd has cut off the network")
@@ -219,7 +230,8 @@ def _add_held(
 def _add_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, purpose: str
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=purpose, description=f"{purpose}.".capitalize())
+    description = f"{purpose[0].upper()}{purpose[1:]}."
+    parser = commands.add_parser(name, help=purpose, description=description)
     _add_config_dir(parser, argparse.SUPPRESS)
     return parser
 

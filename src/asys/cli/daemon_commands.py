@@ -11,6 +11,7 @@ from asys.node.audit.shadow.pinned import parse_collector
 from asys.node.daemon import Options, run
 from asys.node.disk.config_dir import ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError
+from asys.node.listen import Address as ListenAddress
 from asys.node.listen import ListenError, parse_address
 from asys.node.platform.base import PlatformError
 from asys.node.server import Limits
@@ -90,6 +91,7 @@ def _options(arguments: argparse.Namespace) -> Options:
     if arguments.audit == "off" and arguments.audit_parameters == "on":
         raise UsageError("--audit-parameters on keeps what is beside records: not with --audit off")
     shadow = _shadow(arguments)
+    metrics = _metrics(arguments.metrics)
     return Options(
         config_dir=arguments.config_dir or default_config_dir(),
         addresses=addresses,
@@ -113,7 +115,22 @@ def _options(arguments: argparse.Namespace) -> Options:
         audit_parameters=arguments.audit_parameters,
         audit_parameters_days=arguments.audit_parameters_days,
         vendors=_vendors(arguments),
+        metrics=metrics,
     )
+
+
+def _metrics(written: str | None) -> ListenAddress | None:
+    """Where metrics are to be had over HTTP; of loopback unless an address is named. UsageError."""
+    if written is None:
+        return None
+    try:
+        return parse_address(
+            f"127.0.0.1:{written}" if written.isascii() and written.isdecimal() else written,
+            None,
+            "--metrics",
+        )
+    except ListenError as error:
+        raise UsageError(error) from error
 
 
 def _shadow(arguments: argparse.Namespace) -> Address | None:

@@ -10,13 +10,12 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from asys import __version__
 from asys.client.address import Address as CollectorAddress
@@ -36,6 +35,9 @@ from asys.node.clock import LoopClock
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places, places
+from asys.node.health.metrics import Health
+from asys.node.health.notify import Notifier, take_notifier, take_watchdog
+from asys.node.health.watchdog import SHARE, Watchdog
 from asys.node.held.isolations import Isolations, open_isolations
 from asys.node.held.throttled import Throttling
 from asys.node.held.throttled_store import Entry, ThrottledStore
@@ -44,10 +46,14 @@ from asys.node.logs import set_up
 from asys.node.platform import choose_platform
 from asys.node.platform.base import Platform
 from asys.node.platform.machine import boot_id
+from asys.node.platform.own_usage import OwnUsage
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
 from asys.node.vendor.enabled import Enabled
 from asys.node.vendor.start import prepare
+
+if TYPE_CHECKING:
+    from asys.node.health.http import MetricsServer
 
 try:
     import uvloop
@@ -89,6 +95,7 @@ class Options:
     audit_parameters: str = "off"
     audit_parameters_days: int = 7
     vendors: tuple[Enabled, ...] = ()
+    metrics: Address | None = None
 
 
 def run(options: Options) -> None:
@@ -96,11 +103,14 @@ def run(options: Options) -> None:
     _fill_standard_files()
     config = ConfigDir(options.config_dir)
     handler = set_up(debug=options.debug)
+    notifier = take_notifier(os.environ)
+    period = take_watchdog(os.environ)
     try:
         factory = uvloop.new_event_loop if uvloop is not None else None
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_serve(config, options))
+            runner.run(_serve(config, options, notifier, period))
     finally:
+        notifier.close()
         handler.close()
 
 
@@ -113,7 +123,8 @@ def _fill_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-async def _serve(config: ConfigDir, options: Options) -> None:
+async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period: float) -> None:
+    """`period` is that of systemd's watchdog, in seconds; 0: there is none."""
     platform = choose_platform(portable=options.portable)
     where = places(config.path, state_dir=options.state_dir, admin_socket=options.admin_socket)
     blackout = Blackout(where.state_dir)
@@ -148,18 +159,20 @@ async def _serve(config: ConfigDir, options: Options) -> None:
     )
     if supervisor is not None and supervisor.shadow is not None:
         node.strict = supervisor.shadow.strict
-    controls = NodeControls(node, config, blackout)
+    watchdog = Watchdog(notifier, clock, period, node.counts.lag) if period else None
+    health = Health(node, OwnUsage(), options.mode, supervisor, watchdog)
+    controls = NodeControls(node, config, blackout, health)
     report_agents(config, node)
     make_room(options.limits)
     asyncio.get_running_loop().set_exception_handler(partial(_on_loop_error, node))
-    servers: list[asyncio.Server | AdminServer] = []
+    servers: list[asyncio.Server | AdminServer | MetricsServer] = []
     listening: list[Address] = []
     try:
         if node.isolations is not None:
             await node.isolations.recover()
         if node.throttled is not None:
             await node.throttled.look()  # what was stopped before may have ended since
-        end = _handle_signals(controls)
+        end = _handle_signals(controls, notifier)
         servers.append(serve_admin(controls, where.admin_socket))
         # Not before: an order that comes when nobody listens yet is left in the flag.
         node.authority.set_dark(blackout.load())
@@ -167,6 +180,8 @@ async def _serve(config: ConfigDir, options: Options) -> None:
             listener, actual = await listen(lambda: Session(node), address)
             servers.append(listener)
             listening.append(actual)
+        if options.metrics is not None:
+            servers.append(await _serve_metrics(health, options.metrics))
         if vendors is not None:
             await vendors.start()
         if logs is not None:
@@ -182,8 +197,13 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         gc.collect()
         gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         _say_ready(listening[0], node)
+        notifier.ready()
+        if watchdog is not None:
+            watchdog.start()
+            _log.info("systemd's watchdog is fed, every %g s", period * SHARE)
         await end.wait()
         _log.info("ending")
+        notifier.stopping()
     finally:
         for address in listening:
             if address.path:  # while the socket is still ours; then it may be a successor's
@@ -194,6 +214,18 @@ async def _serve(config: ConfigDir, options: Options) -> None:
         await node.close()
         if supervisor is not None:
             await supervisor.close(AUDIT_PATIENCE)
+        if watchdog is not None:
+            watchdog.close()
+        health.usage.close()
+
+
+async def _serve_metrics(health: Health, address: Address) -> MetricsServer:
+    """Metrics over HTTP. What speaks it takes memory, and not every node needs it."""
+    from asys.node.health.http import serve_metrics
+
+    server = await serve_metrics(health.text, health.node.clock, address)
+    _log.info("metrics are at %s", server.url)
+    return server
 
 
 def _start_audit(
@@ -307,41 +339,32 @@ def make_room(limits: Limits) -> None:
         )
 
 
-def _handle_signals(controls: NodeControls) -> asyncio.Event:
+def _handle_signals(controls: NodeControls, notifier: Notifier) -> asyncio.Event:
     """SIGHUP reads the agents again; SIGTERM and SIGINT set the event that ends the daemon."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, reload, controls)
+    loop.add_signal_handler(signal.SIGHUP, reload, controls, notifier)
     loop.add_signal_handler(signal.SIGTERM, end.set)
     loop.add_signal_handler(signal.SIGINT, end.set)
     return end
 
 
-def reload(controls: NodeControls) -> None:
+def reload(controls: NodeControls, notifier: Notifier) -> None:
     """Reads `authorized_agents` again; when it cannot be read, what was known stays in force."""
+    notifier.reloading()
     try:
         controls.reload()
     except ConfigError as error:
         _log.error("authorized_agents is not read again, the agents stay as they were: %s", error)
+    notifier.ready()
 
 
 def _say_ready(address: Address, node: Node) -> None:
-    """One line on stdout for whoever started asyd, and a word to systemd."""
+    """One line on stdout for whoever started asyd."""
     line = f"READY {address} {node.key.public.hex()}\n".encode("utf-8", "surrogateescape")
     if sys.stdout is not None:
         with contextlib.suppress(OSError):  # whoever closed it does not wait for the line
             os.write(sys.stdout.fileno(), line)
-    notify = os.environ.get("NOTIFY_SOCKET")
-    if not notify:
-        return
-    name = "\0" + notify[1:] if notify.startswith("@") else notify
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-            sock.setblocking(False)
-            sock.connect(name)
-            sock.sendall(b"READY=1")
-    except OSError as error:
-        _log.warning("systemd was not told that asyd is ready: %s", error.strerror or error)
 
 
 if sys.platform == "win32":

@@ -43,12 +43,15 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_address(written: str, port: int) -> Address:
-    """`1.2.3.4`, `1.2.3.4:99`, `::1`, `[::1]:99` or `unix:PATH`. ListenError: none of these."""
+def parse_address(written: str, port: int | None, option: str = "--listen") -> Address:
+    """`1.2.3.4`, `1.2.3.4:99`, `::1`, `[::1]:99` or `unix:PATH`. ListenError: none of these.
+
+    `port` is that of an address that names none; None: it has to. `option` is what it was given as.
+    """
     if written.startswith("unix:"):
         path = written.removeprefix("unix:")
         if not path:
-            raise ListenError("--listen unix: needs a path behind the colon")
+            raise ListenError(f"{option} unix: needs a path behind the colon")
         return Address("", 0, path)
     host, digits = written, None
     if bracketed := _BRACKETED.fullmatch(written):
@@ -61,15 +64,15 @@ def parse_address(written: str, port: int) -> Address:
             raise ValueError("brackets are for IPv6")
     except ValueError:
         raise ListenError(
-            f"--listen {written}: not an IPv4 or IPv6 address, nor unix:PATH"
+            f"{option} {written}: not an IPv4 or IPv6 address, nor unix:PATH"
         ) from None
-    return Address(str(ip), port if digits is None else _port(digits, written))
-
-
-def _port(digits: str, written: str) -> int:
-    if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
-        raise ListenError(f"--listen {written}: the port is 0 to 65535")
-    return int(digits)
+    if digits is None and port is None:
+        raise ListenError(f"{option} {written}: a port belongs behind it, with a colon")
+    if digits is not None:
+        if not _PORT.fullmatch(digits) or int(digits) > 0xFFFF:
+            raise ListenError(f"{option} {written}: the port is 0 to 65535")
+        port = int(digits)
+    return Address(str(ip), port or 0)
 
 
 async def listen(

@@ -343,6 +343,11 @@ class Node:
         """Sessions that are open now."""
         return len(self._sessions)
 
+    @property
+    def connection_count(self) -> int:
+        """Connections that are there now, sessions or not."""
+        return len(self._connections)
+
     def is_connected(self, agent_key: bytes) -> bool:
         """Whether an agent has a session."""
         return agent_key in self._per_key

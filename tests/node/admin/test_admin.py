@@ -17,7 +17,7 @@ from asys.node.admin import server as admin
 from asys.node.admin.server import AdminServer
 from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.files import ConfigError
-from support.admin_rig import KEY, OTHER, MadeControls, ask, exchange, serving, session
+from support.admin_rig import KEY, METRICS, OTHER, MadeControls, ask, exchange, serving, session
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
 
@@ -124,6 +124,19 @@ def test_a_label_that_two_agents_have(run: Run, path: Path) -> None:
     run(use())
 
 
+def test_metrics(run: Run, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They change nothing, so nobody reads in the log that they were asked for."""
+
+    async def use() -> None:
+        with serving(MadeControls(), path):
+            assert await ask(path, verb="metrics") == {"metrics": METRICS}
+            answer = await ask(path, verb="metrics", what="asyd_dark")
+            assert answer == {"error": "metrics takes nothing else"}
+
+    run(use())
+    assert not caplog.records
+
+
 def test_dark_and_light(run: Run, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     controls = MadeControls()
 
@@ -216,7 +229,10 @@ def test_a_fault_of_the_node_is_answered_and_logged(
         (b"[]\n", "no JSON object"),
         (b'"dark"\n', "no JSON object"),
         (b"null\n", "no JSON object"),
-        (b"{}\n", "the verb is sessions, close, dark, light, reload, throttled, isolations or"),
+        (
+            b"{}\n",
+            "the verb is sessions, close, dark, light, reload, metrics, throttled, isolations or",
+        ),
         (b'{"verb": "DARK"}\n', "the verb is"),
         (b'{"verb": ["dark"]}\n', "the verb is"),
         (b'{"verb": {}}\n', "the verb is"),

@@ -18,6 +18,7 @@ from asys.node.health.counts import Closing
 from asys.protocol.keys import PrivateKey
 from support.daemon import write_agents
 from support.frames import DENIED, HELLO, NO_SUCH_INSTRUCTION, OK, frame
+from support.metrics import health_of
 from support.node_rig import AGENT, OTHER, PEER, Rig
 
 UNIX = 1_700_000_000
@@ -33,7 +34,9 @@ class Desk:
         self.config = ConfigDir(self.path)
         self.blackout = Blackout(tmp_path / "state")
         self.blackout.prepare()
-        self.controls = NodeControls(self.rig.node, self.config, self.blackout)
+        self.controls = NodeControls(
+            self.rig.node, self.config, self.blackout, health_of(self.rig.node)
+        )
 
     def authorize(self, agents: Mapping[PrivateKey, str], rest: str = "") -> None:
         """Writes `authorized_agents`."""

@@ -16,6 +16,7 @@ from asys.node.platform.base import NotPermitted
 from support.admin_rig import MadeControls, ask, serving
 from support.frames import OK
 from support.machine import MadePlatform
+from support.metrics import health_of
 from support.node_rig import Rig
 from support.target import Machine
 
@@ -116,7 +117,7 @@ def test_what_the_system_refuses_is_the_answer(
 async def test_what_a_node_has_stopped(tmp_path: Path) -> None:
     machine = Machine()
     rig = Rig(platform=machine)
-    controls = NodeControls(rig.node, ConfigDir(tmp_path), Blackout(tmp_path))
+    controls = NodeControls(rig.node, ConfigDir(tmp_path), Blackout(tmp_path), health_of(rig.node))
     agent = rig.session()
     assert agent.ask(agent.throttle(4711)) == [OK]
 
@@ -135,7 +136,7 @@ async def test_what_a_node_has_stopped(tmp_path: Path) -> None:
 
 async def test_a_node_that_cannot_stop_any(tmp_path: Path) -> None:
     rig = Rig(platform=MadePlatform())
-    controls = NodeControls(rig.node, ConfigDir(tmp_path), Blackout(tmp_path))
+    controls = NodeControls(rig.node, ConfigDir(tmp_path), Blackout(tmp_path), health_of(rig.node))
 
     assert await controls.held("throttled") is None
     await rig.close()

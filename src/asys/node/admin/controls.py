@@ -14,6 +14,7 @@ from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import quoted
 from asys.node.health.counts import Closing
+from asys.node.health.metrics import Health
 from asys.node.server import Node
 
 REPORTED_LINES: Final = 100
@@ -26,8 +27,9 @@ _NS: Final = 1_000_000_000
 class NodeControls:
     """As asys.node.admin.verbs.Controls, for a node with its directories."""
 
-    def __init__(self, node: Node, config: ConfigDir, blackout: Blackout) -> None:
+    def __init__(self, node: Node, config: ConfigDir, blackout: Blackout, health: Health) -> None:
         self._node = node
+        self._health = health
         self._config = config
         self._blackout = blackout
 
@@ -70,6 +72,10 @@ class NodeControls:
         if self._node.throttled is not None:
             await self._node.throttled.look()
         return self._node.throttled
+
+    def metrics(self) -> str:
+        """As Controls.metrics."""
+        return self._health.text()
 
     def reload(self) -> ReloadReport:
         """As Controls.reload. What is wrong is logged too."""

@@ -4,6 +4,7 @@
 {"verb": "close", "who": "KEY"}   -> {"key": "...", "closed": 2}         a key or a label
 {"verb": "dark"}, also "light"    -> {"dark": true}
 {"verb": "reload"}                -> {"agents": 3, "faults": [[7, "..."], ...], "fault_count": 1}
+{"verb": "metrics"}               -> {"metrics": "# TYPE asyd_build info\\n..."}   OpenMetrics
 {"verb": "throttled"}             -> {"throttled": [{"pid": ..., ...}, ...]}
 {"verb": "isolations"}            -> {"isolations": [{"pid": ..., ...}, ...]}
 {"verb": "release", "what": "throttled", "pid": 7}   -> {"released": 1}         pid 0: all of them
@@ -36,13 +37,14 @@ TAKES: Final[Mapping[str, frozenset[str]]] = {
     "dark": frozenset(),
     "light": frozenset(),
     "reload": frozenset(),
+    "metrics": frozenset(),
     "throttled": frozenset(),
     "isolations": frozenset(),
     "release": frozenset({"what", "pid"}),
 }
 """Every verb, with what stands beside it."""
 
-LOOKS: Final = frozenset({"sessions", *KINDS})
+LOOKS: Final = frozenset({"sessions", "metrics", *KINDS})
 """Verbs that change nothing."""
 
 _log = logging.getLogger("asyd.admin")
@@ -92,6 +94,9 @@ class Controls(Protocol):
     def reload(self) -> ReloadReport:
         """Reads `authorized_agents` again. ConfigError when that fails: nothing has changed."""
 
+    def metrics(self) -> str:
+        """How asyd itself is doing, as OpenMetrics."""
+
     async def held(self, what: str) -> Held | None:
         """What the node holds now of a kind of `asys.node.admin.held.KINDS`; None: it cannot."""
 
@@ -121,6 +126,8 @@ class Verbs:
         try:
             if verb == "sessions":
                 return await self._sessions()
+            if verb == "metrics":
+                return line({"metrics": self._controls.metrics()})
             if verb == "close":
                 return line(self._close_who(request["who"]))
             if verb == "reload":

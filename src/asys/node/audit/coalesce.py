@@ -46,6 +46,8 @@ class Coalesced:
         self._next = 0
         self._closed: dict[int, int] = {}
         self._gap = [0, 0, 0]
+        self.lost_ever = 0
+        """Readings that were only counted."""
 
     def open_session(self, number: int, body: bytes) -> None:
         """A session; `body` is what its entry says. The ring learns of it when it reads."""
@@ -147,6 +149,7 @@ class Coalesced:
     def _count_only(self, count: int, time_ns: int) -> None:
         gap = self._gap
         gap[0] += count
+        self.lost_ever += count
         gap[1] = gap[1] or time_ns
         gap[2] = time_ns
 

@@ -31,6 +31,8 @@ class JournaledLog(AuditLog):
         self._unix_ns = clock.time_ns
         self._stamp = 0
         self._time_ns = self._stamped
+        self.left_out = 0
+        """Entries that found no room, ever."""
         self._left_out = 0
         self._left_out_first = self._left_out_last = 0
 
@@ -78,6 +80,7 @@ class JournaledLog(AuditLog):
             if not self._left_out:
                 self._left_out_first = now
             self._left_out += 1
+            self.left_out += 1
             self._left_out_last = now
 
     def _tell_left_out(self) -> bool:

@@ -146,6 +146,8 @@ class AuditLog:
         """A record is safe only when the collector has it too."""
         self.fault = False
         """The writer cannot be started."""
+        self.lost = 0
+        """Records of doing that found no room, ever; gaps tell of them."""
         self.hurry: Callable[[], object] | None = None
         """Wakes a writer that has had nothing to do; not called while an instruction runs."""
         self._clock = clock
@@ -305,6 +307,7 @@ class AuditLog:
         if not self._lost:
             self._lost_first = now
         self._lost += 1
+        self.lost += 1
         self._lost_last = now
         self._late = True
 
@@ -314,6 +317,11 @@ class AuditLog:
             return False
         self._lost = 0
         return True
+
+    @property
+    def lost_reads(self) -> int:
+        """Readings of which only the number is on record, ever."""
+        return self._reads.lost_ever
 
     # -- whether it gets to the disk
 

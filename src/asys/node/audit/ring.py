@@ -53,6 +53,7 @@ _AT_FLAGS: Final = 33
 _AT_PID: Final = 34
 _AT_SYNCED: Final = 35
 _AT_WHICH: Final = 36
+_AT_TAKEN: Final = 37
 _AT_ACKNOWLEDGED: Final = 48
 _AT_FOLLOWED: Final = 49
 
@@ -224,6 +225,11 @@ class Ring:
         return self._words[_AT_PID]
 
     @property
+    def writers(self) -> int:
+        """How many writers have had this ring; all but the last have died, or are about to."""
+        return self._words[_AT_TAKEN]
+
+    @property
     def synced_ns(self) -> int:
         """Unix time of the last sync; 0: there was none."""
         return self._words[_AT_SYNCED]
@@ -234,6 +240,7 @@ class Ring:
         """Waits until no other process is this ring's writer, then is it. OSError."""
         fcntl.lockf(self.fd, fcntl.LOCK_EX)
         self._words[_AT_PID] = os.getpid()
+        self._words[_AT_TAKEN] += 1
         position = self.position
         if position is not None:
             self._words[_AT_TAIL] = position.tail  # its setter may have been killed in between

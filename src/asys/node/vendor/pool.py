@@ -90,6 +90,8 @@ class Pool:
         self._hung_up: asyncio.Future[str] | None = None
         self._task: asyncio.Task[None] | None = None
         self._unsettled: Handle | None = None
+        self.starts = 0
+        """Workers that have been started."""
         self.settled = asyncio.Event()
         """The first worker has said who it is, has failed, or has had its time."""
 
@@ -97,6 +99,16 @@ class Pool:
     def pids(self) -> tuple[int, ...]:
         """Processes that no agent may touch."""
         return self._running.pids if self._running is not None else ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a worker that has said who it is."""
+        return self._ready
+
+    @property
+    def in_work(self) -> int:
+        """Requests in work, of IN_WORK at most."""
+        return len(self._requests)
 
     def start(self) -> None:
         """Starts the worker, and keeps one running from now on."""
@@ -251,6 +263,7 @@ class Pool:
         except (LaunchError, PlatformError) as error:
             return str(error), False
         self._running = running
+        self.starts += 1
         loop = asyncio.get_running_loop()
         self._hung_up = loop.create_future()
         memory = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from asys.isa.capmap import bits
@@ -73,6 +73,11 @@ class Vendors:
     def pids(self) -> tuple[int, ...]:
         """Processes that no agent may touch."""
         return tuple(pid for pool in self._pools for pid in pool.pids)
+
+    @property
+    def pools(self) -> Sequence[Pool]:
+        """Every vendor that is enabled, whether or not its worker works."""
+        return self._pools
 
     def usable(self, scope: Scope) -> Mapping[int, Pool]:
         """The vendors that an agent with this scope may use, by id."""

@@ -63,6 +63,8 @@ class ShadowHost:
         self._hurry_writer = hurry
         self.strict: Final = Strict(log.doing, clock, more=shadow.strict, hurry=self._hurry)
         log.shadowed = True
+        self.starts = 0
+        """Shippers that have been started."""
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._leash = -1
@@ -110,6 +112,7 @@ class ShadowHost:
         finally:
             theirs.close()
             os.close(held)
+        self.starts += 1
         self._control = ours
         self._begun = self._clock.now()
         asyncio.get_running_loop().add_reader(ours.fileno(), self._hear)
