@@ -113,10 +113,12 @@ class MetricsServer:
             self._next = self.clock.call_later(max(pause, 0.0), self._turn)
 
     def _turn(self) -> None:
-        self._next = None
-        if self._waiting:
-            began = self._timer()
-            self._waiting.popleft().answer()
+        began = self._timer()
+        try:
+            if self._waiting:
+                self._waiting.popleft().answer()
+        finally:  # not before: who has been answered may have asked again by now
+            self._next = None
             self._free_at = self.clock.now() + (self._timer() - began) / SHARE
             self._plan()
 
