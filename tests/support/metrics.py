@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -75,11 +76,17 @@ def fetched(where: tuple[str, int]) -> str:
 
 
 def scraped(asyd: Daemon) -> dict[str, float]:
-    """Every sample, in both ways: they must not differ but in what moves by itself."""
-    by_socket, by_http = parsed(asked(asyd)), parsed(fetched(endpoint(asyd)))
-    assert by_socket.keys() == by_http.keys()
-    assert moved(by_socket, by_http) == {}
-    return by_http
+    """Every sample, in both ways: they must not differ but in what moves by itself.
+
+    What moves between the two makes it look once more.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        by_socket, by_http = parsed(asked(asyd)), parsed(fetched(endpoint(asyd)))
+        assert by_socket.keys() == by_http.keys()
+        if not (differ := moved(by_socket, by_http)):
+            return by_http
+        assert time.monotonic() < deadline, differ
 
 
 def moved(
@@ -91,3 +98,14 @@ def moved(
         for name, value in after.items()
         if value != before.get(name, 0.0) and (restless or not RESTLESS.match(name))
     }
+
+
+def until(asyd: Daemon, name: str, value: float) -> dict[str, float]:
+    """What is scraped as soon as a sample has that value: asyd notices an end when it comes to it.
+
+    A sample that is not there counts as 0.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while (found := scraped(asyd)).get(name, 0.0) != value:
+        assert time.monotonic() < deadline, f"{name} is {found.get(name)} and not {value}"
+    return found

@@ -17,6 +17,7 @@ import uvloop
 from asys.node.clock import LoopClock
 from asys.node.health.http import (
     IDLE_SECONDS,
+    LONGEST_PAUSE,
     MAX_CONNECTIONS,
     MAX_HEAD,
     REQUEST_SECONDS,
@@ -474,14 +475,25 @@ def test_a_share_of_the_loop_and_no_more(made: Made) -> None:
     assert made.rendered == rendered + 1, "who has not asked for long is answered at once"
 
 
+def test_no_pause_is_longer_than_a_second(made: Made) -> None:
+    made.cost = 60.0
+    wire = made.dial()
+    wire.send(GET * 2)
+    made.clock.run_ready()
+    made.clock.advance(LONGEST_PAUSE - 0.1)
+    assert made.rendered == 1
+    made.clock.advance(0.11)
+    assert made.rendered == 2
+
+
 def test_who_leaves_before_its_turn(made: Made) -> None:
-    made.cost = 1.0
+    made.cost = 0.01
     first, second = made.dial(), made.dial()
     first.send(GET)
     second.send(GET)
     made.clock.run_ready()
     second.abort()
-    made.clock.advance(1 / SHARE)
+    made.clock.advance(0.01 / SHARE)
     assert made.rendered == 1
     made.server.close()
     made.server.close()
@@ -510,4 +522,5 @@ def test_the_close_of_a_server_that_owes_an_answer(made: Made) -> None:
 
 def test_the_bounds() -> None:
     assert (MAX_CONNECTIONS, MAX_HEAD) == (8, 8192)
-    assert (REQUEST_SECONDS, IDLE_SECONDS, SHARE) == (10.0, 120.0, 0.05)
+    assert (REQUEST_SECONDS, IDLE_SECONDS) == (10.0, 120.0)
+    assert (SHARE, LONGEST_PAUSE) == (0.05, 1.0)

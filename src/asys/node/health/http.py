@@ -36,7 +36,10 @@ IDLE_SECONDS: Final = 120.0
 """How long a connection is kept without a request; scrapes are a minute apart at most."""
 
 SHARE: Final = 0.05
-"""Of the loop's time, for all answers together."""
+"""Of one CPU, for all answers together."""
+
+LONGEST_PAUSE: Final = 1.0
+"""Seconds until the next answer at the most, whatever the last one took."""
 
 _PATH: Final = b"/metrics"
 _PLAIN: Final = "text/plain; charset=utf-8"
@@ -53,9 +56,11 @@ class MetricsServer:
         render: Callable[[], str],
         clock: Clock,
         *,
-        timer: Callable[[], float] = time.perf_counter,
+        timer: Callable[[], float] = time.thread_time,
     ) -> None:
-        """`render` makes the text; `timer` measures what an answer takes, in seconds."""
+        """`render` makes the text; `timer` measures what an answer takes, in seconds of CPU: how
+        long others held it up is not its fault.
+        """
         self.render: Final = render
         self.clock: Final = clock
         self.url = ""
@@ -119,7 +124,8 @@ class MetricsServer:
                 self._waiting.popleft().answer()
         finally:  # not before: who has been answered may have asked again by now
             self._next = None
-            self._free_at = self.clock.now() + (self._timer() - began) / SHARE
+            pause = min((self._timer() - began) / SHARE, LONGEST_PAUSE)
+            self._free_at = self.clock.now() + pause
             self._plan()
 
 
