@@ -153,6 +153,7 @@ def test_what_there_was_no_room_for_is_counted_and_told_before_the_next_record(r
     assert rig.log.intent(number, 0x84, 0x20, 77, b"")
     entries = rig.taken(rig.doing)
     assert entries[0] == Gap(5, start + SECOND, start + 5 * SECOND)
+    assert (rig.log.lost, rig.log.lost_reads) == (5, 0)
     assert [record.seq for record in only_runs(entries)] == [77]
 
 
@@ -381,6 +382,7 @@ def test_beyond_a_bound_of_lines_only_their_number_is_kept(
         got += rig.written(rig.reading)
         rig.written(rig.doing)
     assert sum(one.count for one in got if isinstance(one, Gap)) == 20
+    assert (rig.log.lost, rig.log.lost_reads) == (0, 20)
     assert sum(len(one.reads) for one in got if isinstance(one, Reads)) == 10
     rig.clock.advance(1.0)
     assert not rig.log.flags

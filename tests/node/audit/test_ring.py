@@ -125,8 +125,10 @@ def test_two_mappings_are_one_ring(ring: Ring) -> None:
     assert other.peek(0, 9) == ring.peek(0, 9)
     other.flags = 1
     assert ring.flags == 1
+    assert ring.writers == 0
     other.take()
     assert ring.writer == os.getpid()
+    assert ring.writers == 1
     other.synced(77)
     assert ring.synced_ns == 77
     other.close()
@@ -147,7 +149,9 @@ def test_a_writer_that_died_between_position_and_tail_leaves_no_trace(ring: Ring
     moved(ring, 1)
     ring._words[32] = 0
     ring.take()
+    ring.take()
     assert ring.tail == 1
+    assert ring.writers == 2
 
 
 def test_what_is_no_ring_is_not_taken_for_one() -> None:
