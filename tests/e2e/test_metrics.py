@@ -5,6 +5,7 @@ Every scrape is taken over the admin socket and over HTTP, and both must say the
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from support.daemon import AGENT, CORE_AGENT, STRANGER, Daemon, running
 from support.frames import DENIED, HELLO, NO_SUCH_INSTRUCTION, OK, STATUS, frame
 from support.metrics import asked, endpoint, fetched, moved, parsed, scraped, until
 from support.own_daemon import argv
+from support.raw_agent import Ended, RawAgent
 from support.rings import ring_of
 from support.shadow_daemon import followed_config, real_collector, until_flags
 from support.supervised import FOR_EVER, supervisord
@@ -280,6 +282,23 @@ def test_without_the_option_nobody_listens(tmp_path: Path) -> None:
         assert parsed(asked(asyd))["asyd_agents"] == 2
         assert not asyd.said("metrics are at")
         assert b"h11" not in Path(f"/proc/{asyd.pid}/maps").read_bytes()
+
+
+def test_when_no_descriptor_is_left(tmp_path: Path) -> None:
+    """The admin socket has one for it; nobody else is let in."""
+    prelude = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n"
+    with running(tmp_path, agents=AGENTS, prelude=prelude) as asyd:
+        agents: list[RawAgent] = []
+        with contextlib.suppress(Ended, ConnectionError):  # the one that has no room any more
+            while True:
+                agents.append(asyd.connect())
+                assert agents[-1].alive()
+        found = parsed(asked(asyd))
+        assert found["process_max_fds"] == 100
+        assert found["process_open_fds"] >= 99
+        assert found["asyd_sessions"] == len(agents) > 20
+        for agent in agents:
+            agent.close()
 
 
 # -- the audit
