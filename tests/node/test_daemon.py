@@ -97,7 +97,7 @@ def test_systemd_is_told(tmp_path: Path, kind: str) -> None:
             assert reloading == b"RELOADING=1"
             assert before <= int(moment) <= time.monotonic_ns() // 1000
             assert notify.recv(100) == b"READY=1"
-            assert asyd.said("agents in") == 2
+            asyd.wait_for("agents in", times=2)
         assert notify.recv(100) == b"STOPPING=1"
         notify.setblocking(False)
         with pytest.raises(BlockingIOError):

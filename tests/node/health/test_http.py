@@ -500,6 +500,15 @@ def test_who_leaves_before_its_turn(made: Made) -> None:
     assert first.gone()
 
 
+def test_who_is_about_to_be_gone_is_not_answered(made: Made) -> None:
+    wire = made.dial()
+    wire.send(GET)
+    wire.closing = True
+    made.clock.run_ready()
+    assert made.rendered == 0
+    assert not wire.sent
+
+
 def test_bytes_that_come_while_one_waits_for_its_turn(made: Made) -> None:
     """As an event loop may have read them already."""
     wire = made.dial()

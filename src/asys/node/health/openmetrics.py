@@ -35,9 +35,11 @@ class Histogram:
 
 
 Number: TypeAlias = int | float
-Reading: TypeAlias = Number | Mapping[str, Number] | Mapping[str, str] | Histogram | None
-"""A number; a number for each value of the family's label; the labels of an INFO; a Histogram; or
-nothing at all, where there is nothing to tell here."""
+Told: TypeAlias = Number | Mapping[str, Number] | Mapping[str, str] | Histogram
+"""A number; a number for each value of the family's label; the labels of an INFO; a Histogram."""
+
+Reading: TypeAlias = Told | None
+"""None: there is nothing to tell here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +58,8 @@ class Family:
         unit = f"# UNIT {self.name} {self.unit}\n" if self.unit else ""
         return f"# TYPE {self.name} {self.kind}\n{unit}# HELP {self.name} {_escaped(self.help)}\n"
 
-    def samples(self, reading: Reading) -> Iterator[str]:
+    def samples(self, reading: Told) -> Iterator[str]:
         """Its lines, each with its end."""
-        if reading is None:
-            return
         if isinstance(reading, Histogram):
             yield from self._buckets(reading)
         elif self.kind is Kind.INFO and isinstance(reading, Mapping):
