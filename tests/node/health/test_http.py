@@ -7,6 +7,8 @@ import contextlib
 import http.client
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -527,6 +529,16 @@ def test_the_close_of_a_server_that_owes_an_answer(made: Made) -> None:
     assert wire.gone()
     assert made.rendered == 0
     assert not made.clock.pending
+
+
+def test_nodes_that_nobody_scrapes_do_not_load_it() -> None:
+    """What speaks HTTP takes memory."""
+    program = "import sys, asys.node.daemon, asys.cli.daemon_commands; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0
+    loaded = done.stdout.split()
+    assert "asys.node.health.metrics" in loaded
+    assert not {"h11", "asys.node.health.http", "prometheus_client"} & set(loaded)
 
 
 def test_the_bounds() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asys.node.health.openmetrics import END, Family, Histogram, Kind, exposition
@@ -48,6 +48,7 @@ def test_each_kind() -> None:
     assert "made_gone" not in families
 
 
+@settings(max_examples=40)
 @given(st.text(min_size=1), st.text("ab\\\"\n'{}= ").map(lambda words: f"a{words}b"))
 def test_no_text_gets_out_of_its_quotes(label: str, words: str) -> None:
     family = Family("made", Kind.GAUGE, words, label="who")
