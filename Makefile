@@ -1,10 +1,11 @@
-# make setup | demo | test | lint | format | bench | docs | generate | screenshots | clean
+# make setup | demo | test | lint | format | bench | bench-peers | docs | generate | screenshots | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
+PEERS := $(VENV)/.peers
 
-.PHONY: setup demo test lint format bench docs generate screenshots clean
+.PHONY: setup demo test lint format bench bench-peers docs generate screenshots clean
 
 setup: $(STAMP)
 
@@ -35,6 +36,15 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(BENCH)
+
+# Beside what people use today; `make bench-peers BENCH=--write-docs` puts it on their page.
+# OpenSSH comes from Debian: apt-get install openssh-client openssh-server procps
+bench-peers: $(PEERS)
+	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+$(PEERS): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers]'
+	@touch $@
 
 # The documentation as a site, in build/site; nothing in it or for it comes from the network.
 docs: $(STAMP)

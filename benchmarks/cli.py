@@ -5,23 +5,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from asys import __version__
 from asys.errors import AsysError
 from benchmarks import audit, checks, cost, dark, fleet, latency, logs, throughput
 from benchmarks.bench import Bench, Unavailable
 from benchmarks.echo import Echo
 from benchmarks.light_nodes import allow_files
 from benchmarks.line import Target
+from benchmarks.machine import described
 from benchmarks.nodes import own_node, peer, service_manager, services_missing
 from benchmarks.plan import QUICK, BenchmarkError, Plan
 from benchmarks.table import HEADER, Row
@@ -177,23 +174,12 @@ def _measure(arguments: argparse.Namespace, plan: Plan) -> Iterator[Row]:
                     yield Row(name, "", target.name, skipped=str(error))
 
 
-def _machine() -> dict[str, Any]:
-    return {
-        "cpus": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "cryptography": version("cryptography"),
-        "asys": __version__,
-    }
-
-
 def _machine_line() -> str:
-    return ", ".join(f"{name} {value}" for name, value in _machine().items())
+    return ", ".join(f"{name} {value}" for name, value in described().items())
 
 
 def _write_json(where: str, rows: Sequence[Row]) -> None:
-    text = json.dumps({"machine": _machine(), "rows": [row.as_json() for row in rows]}, indent=2)
+    text = json.dumps({"machine": described(), "rows": [row.as_json() for row in rows]}, indent=2)
     if where == "-":
         print(text)
     else:

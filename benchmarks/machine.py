@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from asys import __version__
 from benchmarks.plan import BenchmarkError
 
 
@@ -57,3 +61,15 @@ def proportional_kib(pid: int) -> int:
 def process_count() -> int:
     """Processes on this machine, as its /proc shows them."""
     return sum(name.isdigit() for name in os.listdir("/proc"))
+
+
+def described() -> dict[str, Any]:
+    """What a run was made on, and with."""
+    return {
+        "cpus": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "cryptography": version("cryptography"),
+        "asys": __version__,
+    }

@@ -119,7 +119,7 @@ def own_node(
             read=True,
         ) as process,
     ):
-        words = _line(process).split()
+        words = first_line(process).split()
         if len(words) != 3 or words[0] != "READY":
             raise BenchmarkError(f"asyd did not start: {said.read_text().strip()}")
         port = int(words[1].rpartition(":")[2])
@@ -170,7 +170,7 @@ def _taken(audit: Path) -> bool:
     return False
 
 
-def _line(process: subprocess.Popen[str]) -> str:
+def first_line(process: subprocess.Popen[str]) -> str:
     """The first line that a process prints, or nothing."""
     if process.stdout is None or not select.select([process.stdout], [], [], START_SECONDS)[0]:
         return ""

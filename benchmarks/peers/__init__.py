@@ -1,0 +1,1 @@
+"""ASys beside what people use today: the same two jobs, in one run."""
