@@ -25,7 +25,7 @@ from asys.protocol.limits import KEY_SIZE
 from benchmarks.line import Target
 from benchmarks.plan import BenchmarkError
 
-START_SECONDS: Final = 20.0
+START_SECONDS: Final = 60.0
 ASYD: Final = "import sys; from asys.cli.daemon import main; sys.exit(main())"
 UNCHECKED: Final = """\
 import sys

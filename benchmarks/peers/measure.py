@@ -51,7 +51,7 @@ class Sizes:
     """Questions at one a second, of each job."""
 
 
-QUICK: Final = Sizes(rounds=8, connects=3, relayed=5, paced=4)
+QUICK: Final = Sizes(rounds=8, connects=3, relayed=5, paced=3)
 
 
 @dataclass(slots=True)

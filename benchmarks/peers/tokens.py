@@ -18,7 +18,7 @@ LETTERS: Final = 6
 DIGITS: Final = 3
 
 _PIECE: Final = re.compile(
-    r"(?P<letters>[^\W\d_]+)|(?P<digits>\d+)|(?P<blank>\s+)|(?P<signs>[\W_]+?(?=\w|\s|$))"
+    r"(?P<letters>[^\W\d_]+)|(?P<digits>\d+)|(?P<blank>\s+)|(?P<signs>(?:[^\w\s]|_)+)"
 )
 
 
