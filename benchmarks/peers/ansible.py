@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from benchmarks.peers.jobs import SHELL, Job
-from benchmarks.peers.openssh import NODE, leave, ssh_config, sshd
+from benchmarks.peers.openssh import NODE, route, sshd
 from benchmarks.peers.peer import ASK_SECONDS, Ask, Peer, last_words
 from benchmarks.peers.registry import found
 from benchmarks.plan import BenchmarkError
@@ -40,13 +40,10 @@ class Ansible(Peer):
     def connect(self, port: int) -> Iterator[Ask]:
         """Nothing happens before the first command."""
         directory = self.rig.directory
-        config = directory / f"ansible-{port}.cfg"
+        way = route(directory, port, kept=True)
+        config = way.config.with_suffix(".cfg")
         config.write_text(
-            _CONFIG.format(
-                directory=directory,
-                python=sys.executable,
-                ssh_config=ssh_config(directory, port, kept=True),
-            )
+            _CONFIG.format(directory=directory, python=sys.executable, ssh_config=way.config)
         )
         (directory / "inventory").write_text(f"{NODE}\n")
         environment = os.environ | {
@@ -73,7 +70,7 @@ class Ansible(Peer):
         try:
             yield ask
         finally:
-            leave(directory, port)
+            way.leave()
 
 
 def answer(printed: str) -> str:

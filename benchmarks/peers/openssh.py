@@ -12,6 +12,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,7 @@ from benchmarks.peers.registry import found
 from benchmarks.plan import BenchmarkError
 
 NODE: Final = "node"
+_numbers: Final = count()
 
 PRIVILEGE_SEPARATION: Final = Path("/run/sshd")
 """Where an sshd of root keeps its unprivileged child; the service makes it, when it is started."""
@@ -75,19 +78,31 @@ def make_keys(directory: Path) -> None:
     (directory / "known_hosts").write_text(f"{NODE} {known}")
 
 
-def ssh_config(directory: Path, port: int, *, kept: bool) -> Path:
-    """What a client is told; with `kept` its first command makes a connection for all others."""
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a client gets to the node: its configuration, and the socket of its kept connection."""
+
+    config: Path
+    control: Path
+
+    def leave(self) -> None:
+        """Ends the kept connection, if there is one."""
+        if self.control.exists():
+            _done(["ssh", "-F", str(self.config), "-O", "exit", NODE])
+
+
+def route(directory: Path, port: int, *, kept: bool) -> Route:
+    """A new one. With `kept` its first command makes a connection for all others.
+
+    The path of the socket has room for 100 bytes, of which ssh takes 17 for itself.
+    """
+    number = next(_numbers)
+    made = Route(directory / f"ssh_config-{number}", directory / f"c{number}")
     text = _SSH.format(port=port, user=getpass.getuser(), directory=directory)
     if kept:
-        text += _KEPT.format(control=control_path(directory, port))
-    config = directory / f"ssh_config-{port}"
-    config.write_text(text)
-    return config
-
-
-def control_path(directory: Path, port: int) -> Path:
-    """Where a kept connection is; the path of a socket has room for 100 bytes."""
-    return directory / f"c{port}"
+        text += _KEPT.format(control=made.control)
+    made.config.write_text(text)
+    return made
 
 
 @contextlib.contextmanager
@@ -145,12 +160,6 @@ def _done(command: list[str]) -> str:
     return done.stdout
 
 
-def leave(directory: Path, port: int) -> None:
-    """Ends a kept connection, if there is one."""
-    if control_path(directory, port).exists():
-        _done(["ssh", "-F", str(directory / f"ssh_config-{port}"), "-O", "exit", NODE])
-
-
 class OneShot(Peer):
     """`ssh node COMMAND`, without more."""
 
@@ -163,12 +172,11 @@ class OneShot(Peer):
     @contextlib.contextmanager
     def connect(self, port: int) -> Iterator[Ask]:
         """Nothing happens before the first command."""
-        config = str(ssh_config(self.rig.directory, port, kept=self.kept))
+        way = route(self.rig.directory, port, kept=self.kept)
         try:
-            yield lambda job: _done(["ssh", "-F", config, NODE, SHELL[job]])
+            yield lambda job: _done(["ssh", "-F", str(way.config), NODE, SHELL[job]])
         finally:
-            if self.kept:
-                leave(self.rig.directory, port)
+            way.leave()
 
 
 class Multiplexed(OneShot):

@@ -27,7 +27,8 @@ _SSH: Final[Mapping[str, str]] = {
     "sshd": "apt-get install openssh-server",
     **_PROCPS,
 }
-_SERVICE: Final = {one: f"pip install {one}" for one in ("psutil", "uvicorn")}
+_PSUTIL: Final = "pip install psutil"
+_SERVICE: Final = {"psutil": _PSUTIL, "uvicorn": "pip install uvicorn"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Entry:
 
     def missing(self) -> str:
         """What to install before this can be measured, or ''."""
-        wanted = [remedy for module, remedy in self.modules.items() if find_spec(module) is None]
+        wanted = [remedy for module, remedy in self.modules.items() if not _importable(module)]
         wanted += [remedy for one, remedy in self.commands.items() if found(one) is None]
         return "; ".join(dict.fromkeys(wanted))
 
@@ -121,10 +122,21 @@ PEERS: Final = (
         "grpcio at both ends, one channel, mutual TLS; the reply is shown as JSON",
         "grpc_calls:GrpcCalls",
         packages=("grpcio", "protobuf", "psutil"),
-        modules={"grpc": "pip install grpcio", "google": "pip install protobuf", **_SERVICE},
+        modules={
+            "grpc": "pip install grpcio",
+            "google.protobuf": "pip install protobuf",
+            "psutil": _PSUTIL,
+        },
     ),
 )
 NAMES: Final = tuple(one.name for one in PEERS)
+
+
+def _importable(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def found(command: str) -> str | None:

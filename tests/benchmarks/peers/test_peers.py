@@ -18,7 +18,6 @@ import pytest
 from benchmarks.peers.certificates import Certificates
 from benchmarks.peers.held import held
 from benchmarks.peers.jobs import COUNT, SHELL, Job
-from benchmarks.peers.openssh import control_path
 from benchmarks.peers.peer import Peer, Rig
 from benchmarks.peers.registry import NAMES, PEERS
 from benchmarks.plan import BenchmarkError
@@ -109,13 +108,22 @@ def test_a_peer_does_both_jobs(name: str) -> None:
 
 
 @linux
-def test_one_connection_is_kept_where_it_should_be() -> None:
+def test_each_client_keeps_a_connection_of_its_own() -> None:
     with running("ssh-mux") as (peer, port):
+
+        def kept() -> int:
+            return sum(one.is_socket() for one in peer.rig.directory.iterdir())
+
         with peer.connect(port) as ask:
             ask(Job.TOP)
-            kept = control_path(peer.rig.directory, port)
-            assert kept.is_socket()
-        assert not kept.exists()
+            ask(Job.TOP)
+            assert kept() == 1
+            with peer.connect(port) as another:
+                assert kept() == 1
+                another(Job.TOP)
+                assert kept() == 2
+            assert kept() == 1
+        assert kept() == 0
 
 
 @linux

@@ -87,7 +87,7 @@ def test_a_run_is_told_in_every_form(tmp_path: Path) -> None:
 
 
 ABSENT = Entry(
-    "absent", "Absent", "", "nowhere:Nothing", modules={"no_such": "pip install no-such"}
+    "absent", "Absent", "", "nowhere:Nothing", modules={"no_such.part": "pip install no-such"}
 )
 BROKEN = Entry("broken", "Broken", "", "no_such_module:Nothing")
 
