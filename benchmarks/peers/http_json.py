@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from benchmarks.peers.certificates import Certificates
 from benchmarks.peers.jobs import Job
-from benchmarks.peers.peer import HOST, Ask, Peer
+from benchmarks.peers.peer import HOST, KEPT_SECONDS, Ask, Peer
 from benchmarks.peers.readings import Readings
 from benchmarks.peers.serving import serve
 from benchmarks.plan import BenchmarkError
@@ -36,7 +36,9 @@ class HttpJson(Peer):
     def connect(self, port: int) -> Iterator[Ask]:
         """A client; it connects with its first question."""
         context = self._certificates.client_context()
-        with httpx.Client(base_url=f"https://{HOST}:{port}", verify=context) as client:
+        kept = httpx.Limits(keepalive_expiry=KEPT_SECONDS)
+        where = f"https://{HOST}:{port}"
+        with httpx.Client(base_url=where, verify=context, limits=kept) as client:
 
             def ask(job: Job) -> str:
                 response = client.get(f"/{job}")

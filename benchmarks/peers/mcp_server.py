@@ -17,7 +17,7 @@ from mcp_types import TextContent
 from benchmarks.peers.certificates import Certificates
 from benchmarks.peers.held import held
 from benchmarks.peers.jobs import Job
-from benchmarks.peers.peer import HOST, Ask, Peer
+from benchmarks.peers.peer import HOST, KEPT_SECONDS, Ask, Peer
 from benchmarks.peers.readings import Readings
 from benchmarks.peers.serving import serve
 from benchmarks.plan import BenchmarkError
@@ -41,7 +41,8 @@ class McpServer(Peer):
         @contextlib.asynccontextmanager
         async def session() -> AsyncIterator[Client]:
             context = self._certificates.client_context()
-            async with httpx2.AsyncClient(verify=context) as http:
+            kept = httpx2.Limits(keepalive_expiry=KEPT_SECONDS)
+            async with httpx2.AsyncClient(verify=context, limits=kept) as http:
                 transport = streamable_http_client(f"https://{HOST}:{port}/mcp", http_client=http)
                 async with Client(transport) as client:
                     yield client

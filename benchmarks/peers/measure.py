@@ -36,6 +36,10 @@ PACED_SECONDS: Final = 0.25
 """A peer that takes longer than this is not asked once a second beside others, but by itself."""
 
 
+SLOW_PACED: Final = 2
+"""Questions of such a peer: what it uses does not depend on the pace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """How much is measured."""
@@ -208,18 +212,31 @@ class Measurement:
         fast = [side for side in self._sides if side.usual < PACED_SECONDS]
         slow = [side for side in self._sides if side.usual >= PACED_SECONDS]
         for group in (fast, *([side] for side in slow)):
-            count = self._sizes.paced if group is fast else 2
-            before = {side.result.entry.name: side.used() for side in group}
-            due = time.perf_counter()
-            for _ in range(count):
-                for side in group:
-                    if side.result.measured:
-                        with _guarded(side.result):
-                            side.ask(job)
-                due += PACE_SECONDS
-                time.sleep(max(due - time.perf_counter(), 0))
-            for side in group:
-                side.paced[job] = (side.used() - before[side.result.entry.name]) / count
+            with contextlib.ExitStack() as stack:
+                asks = [(side, ask) for side in group if (ask := self._fresh(stack, side, job))]
+                self._paced(asks, job, self._sizes.paced if group is fast else SLOW_PACED)
+
+    def _fresh(self, stack: contextlib.ExitStack, side: _Side, job: Job) -> Ask | None:
+        """A client that has asked once: a node may have closed one that was silent for long."""
+        if side.result.measured:
+            with _guarded(side.result):
+                ask = stack.enter_context(side.peer.connect(side.port))
+                ask(job)
+                return ask
+        return None
+
+    @staticmethod
+    def _paced(asks: Sequence[tuple[_Side, Ask]], job: Job, count: int) -> None:
+        before = [side.used() for side, _ in asks]
+        due = time.perf_counter()
+        for _ in range(count):
+            for side, ask in asks:
+                with _guarded(side.result):
+                    ask(job)
+            due += PACE_SECONDS
+            time.sleep(max(due - time.perf_counter(), 0))
+        for (side, _), used in zip(asks, before, strict=True):
+            side.paced[job] = (side.used() - used) / count
 
     def _conclude(self, side: _Side, reference: _Side) -> None:
         """From what was collected to what is shown."""

@@ -18,6 +18,9 @@ HOST: Final = "127.0.0.1"
 ASK_SECONDS: Final = 60.0
 """How long an answer may take before the peer counts as broken."""
 
+KEPT_SECONDS: Final = 120.0
+"""How long a connection is kept that nobody uses, where that can be chosen."""
+
 Ask = Callable[[Job], str]
 """Has a job done; gives what a model would be shown. BenchmarkError: it was not done."""
 

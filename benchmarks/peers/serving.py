@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from benchmarks.peers.certificates import Certificates
-from benchmarks.peers.peer import HOST
+from benchmarks.peers.peer import HOST, KEPT_SECONDS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -22,6 +22,7 @@ def serve(application: ASGIApp, certificates: Certificates) -> None:
             application,
             log_level="warning",
             access_log=False,
+            timeout_keep_alive=int(KEPT_SECONDS),
             ssl_certfile=certificates.certificate("node"),
             ssl_keyfile=certificates.key("node"),
             ssl_ca_certs=str(certificates.certificate("authority")),
