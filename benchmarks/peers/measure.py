@@ -172,6 +172,8 @@ class Measurement:
         count = min(max(int(BATCH_SECONDS / side.usual), 1), MOST_BATCH)
         for job in self._jobs:
             texts: list[str] = []
+            if count > 1:
+                side.ask(job)  # what has gone to sleep or cold meanwhile is not what is compared
             with undisturbed():
                 client, node = self._client_used(), side.used()
                 times = [_timed(side.ask, job, texts) for _ in range(count)]

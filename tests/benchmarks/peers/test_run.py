@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 from benchmarks.peers.chart import Scale
+from benchmarks.peers.cli import main
 from benchmarks.peers.jobs import Job
 from benchmarks.peers.measure import Measurement, Sizes
 from benchmarks.peers.registry import PEERS, Entry
@@ -116,15 +117,21 @@ def test_a_page_without_a_place_for_it_is_left_alone() -> None:
         inserted(f"{BEGIN} and no end", "measured")
 
 
-def test_what_cannot_be_asked_for_is_said_before_anything_starts() -> None:
-    for options, told in (
-        (("--peers", "telnet"), "'telnet' is none of asys, ssh, "),
-        (("--jobs", "vitals,coffee"), "'coffee'"),
-        (("--rounds", "0"), "not within 1"),
-    ):
-        done = run(*options)
-        assert done.returncode == 2
-        assert told in done.stderr
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--peers", "telnet"], "'telnet' is none of asys, ssh, "),
+        (["--jobs", "vitals,coffee"], "'coffee'"),
+        (["--rounds", "0"], "not within 1"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_before_anything_starts(
+    options: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(options)
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
