@@ -142,6 +142,15 @@ class MadePlatform:
         """As Platform.logs."""
         return None
 
+    def spare_me(self) -> str:
+        return ""
+
+    def lock_memory(self) -> str:
+        return ""
+
+    def locked_bytes(self) -> int:
+        return 0
+
     def lacks(self) -> list[str]:
         """As Platform.lacks."""
         return []

@@ -7,6 +7,7 @@ without one of its fsyncs, must report a loss.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import random
@@ -22,7 +23,7 @@ import pytest
 
 from asys.node.agents.delegated_store import DelegatedStore
 from asys.node.agents.directory import Delegate
-from asys.node.disk import state
+from asys.node.disk import scribe, state
 from asys.node.disk.files import ConfigError
 from support.loop_disk import SECONDS, LoopDisk, fill, loop_disk_missing
 
@@ -58,13 +59,13 @@ def lost(directory: Path, acknowledged: int) -> str:
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from asys.node.disk import state, state_writer
+from asys.node.disk import scribe, state, state_writer
 from asys.node.agents.delegated_store import DelegatedStore
 from system.test_delegated_durability import version
 
 directory, pace, program = sys.argv[1:]
 state.PATIENCE = 600  # a busy machine is no hung disk
-state.WRITER = Path(program)
+scribe.WRITER = Path(program)
 
 async def at_once(path, data, mode):
     state_writer.replace(path, data, mode)
@@ -136,7 +137,7 @@ class Writer:
 
 
 @contextmanager
-def writing(directory: Path, pace: str, program: Path = state.WRITER) -> Iterator[Writer]:
+def writing(directory: Path, pace: str, program: Path = scribe.WRITER) -> Iterator[Writer]:
     """Version 0 is there, and more come."""
     asyncio.run(DelegatedStore(directory).save(version(0)))
     command = [sys.executable, "-c", WRITER, str(directory), pace, str(program)]
@@ -278,7 +279,7 @@ def test_without_its_fsyncs_a_power_cut_loses_what_was_acknowledged(
     """The control. The file system may commit by itself now and then, but not five times."""
     place = disk.path / "state"
     program = tmp_path / "unsynced.py"
-    program.write_text(UNSYNCED.format(left_out=left_out, program=str(state.WRITER)))
+    program.write_text(UNSYNCED.format(left_out=left_out, program=str(scribe.WRITER)))
     losses = []
     with writing(place, "step", program) as writer:
         for _ in range(5):
@@ -329,23 +330,13 @@ def test_on_a_full_disk_what_is_there_can_be_overwritten_but_not_replaced(
 # A hung disk
 
 
-def sleeps_for_good(pid: int) -> bool:
-    """Whether a process waits where no signal reaches it."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "D"
-
-
-def writers_of(path: Path) -> list[int]:
-    """The child processes that are to write to a path."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended
-                continue
-            if str(state.WRITER).encode() in words and os.fsencode(path) in words:
-                found.append(int(name))
-    return found
+def sleeping_for_good(pid: int) -> int:
+    """How many threads of a process wait where no signal reaches them."""
+    count = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            count += (task / "stat").read_text().rpartition(")")[2].split()[0] == "D"
+    return count
 
 
 def wait_until(done: Callable[[], bool]) -> None:
@@ -357,9 +348,15 @@ def wait_until(done: Callable[[], bool]) -> None:
         time.sleep(0.001)
 
 
-def one_hangs(path: Path) -> None:
-    """Waits until the child that writes to a path waits for the disk."""
-    wait_until(lambda: any(map(sleeps_for_good, writers_of(path))))
+def one_hangs() -> int:
+    """Waits until the child of this process waits for the disk; its PID."""
+    wait_until(lambda: any(map(sleeping_for_good, state.start().pids)))
+    return state.start().pids[0]
+
+
+def waits_for_the_lock(pid: int) -> bool:
+    """Whether a child waits until another one is done in its directory."""
+    return f"-> FLOCK  ADVISORY  WRITE {pid} " in Path("/proc/locks").read_text()
 
 
 @pytest.mark.root
@@ -380,7 +377,7 @@ async def test_the_loop_serves_while_the_disk_hangs(disk: LoopDisk, work: str) -
         with disk.hung():
             ask = state.replace if work == "replace" else state.overwrite
             asked = asyncio.create_task(ask(path, b"new"))
-            await asyncio.to_thread(one_hangs, path)
+            await asyncio.to_thread(one_hangs)
             for number in range(50):
                 writer.write(b"%03d" % number)
                 assert await reader.readexactly(3) == b"%03d" % number
@@ -401,12 +398,12 @@ async def test_a_hung_disk_is_a_timeout_and_nothing_comes_out_of_order(
     await state.replace(path, b"old")
     with disk.hung():
         first = asyncio.create_task(state.replace(path, b"first"))
-        await asyncio.to_thread(one_hangs, path)
+        await asyncio.to_thread(one_hangs)
         monkeypatch.setattr(state, "PATIENCE", 0.1)
         for _ in range(2):
             with pytest.raises(TimeoutError, match="the disk has not answered"):
                 await state.replace(path, b"given up")
-        assert len(writers_of(path)) == 1
+        assert sum(map(sleeping_for_good, state.start().pids)) == 1
         monkeypatch.setattr(state, "PATIENCE", 600)
         last = asyncio.create_task(state.replace(path, b"last"))
     await first
@@ -420,14 +417,9 @@ import asyncio, sys
 from pathlib import Path
 from asys.node.disk import state
 from system.test_delegated_durability import one_hangs
-state.PATIENCE = 0.1
 async def main():
-    path = Path(sys.argv[1])
-    try:
-        await state.replace(path, b"late")
-    except TimeoutError:
-        one_hangs(path)
-        print("gives up", flush=True)
+    writing = asyncio.create_task(state.replace(Path(sys.argv[1]), b"late"))
+    print(await asyncio.to_thread(one_hangs), flush=True)
 asyncio.run(main())
 """
 
@@ -448,13 +440,14 @@ def test_asyd_ends_on_a_hung_disk_and_its_successor_is_not_overtaken(disk: LoopD
                 text=True,
                 timeout=SECONDS,
             )
-            assert (done.returncode, done.stdout) == (0, "gives up\n"), done.stderr
-            [hung] = writers_of(path)
-            await asyncio.to_thread(wait_until, lambda: sleeps_for_good(hung))
+            assert done.returncode == 0, done.stderr
+            hung = int(done.stdout)
+            await asyncio.to_thread(wait_until, lambda: sleeping_for_good(hung) == 1)
             successor = asyncio.create_task(state.replace(path, b"new"))
-            await asyncio.to_thread(wait_until, lambda: len(writers_of(path)) == 2)
+            [ours] = state.start().pids
+            await asyncio.to_thread(wait_until, lambda: waits_for_the_lock(ours))
         await successor
-        await asyncio.to_thread(wait_until, lambda: not writers_of(path))
+        await asyncio.to_thread(wait_until, lambda: not Path(f"/proc/{hung}").exists())
         assert path.read_bytes() == b"new"
 
     asyncio.run(succeed())

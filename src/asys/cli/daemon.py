@@ -149,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         "may be repeated",
     )
     parser.add_argument(
+        "--memory-lock",
+        choices=("auto", "off", "require"),
+        default="auto",
+        help="keep asyd's memory from being taken away when the machine runs out of it: where the "
+        "system lets asyd, not at all, or else do not start (default: %(default)s)",
+    )
+    parser.add_argument(
         "--supervisord",
         metavar="URL",
         help="where supervisord answers, if there is no systemd: unix:///run/supervisor.sock or "

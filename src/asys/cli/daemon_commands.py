@@ -116,6 +116,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         audit_parameters_days=arguments.audit_parameters_days,
         vendors=_vendors(arguments),
         metrics=metrics,
+        memory_lock=arguments.memory_lock,
     )
 
 

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,19 +33,21 @@ from asys.node.audit.shadow.pinned import KnownCollectors
 from asys.node.audit.supervisor import Supervisor
 from asys.node.audit.writer import WriterOptions
 from asys.node.clock import LoopClock
+from asys.node.disk import state
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places, places
 from asys.node.health.metrics import Health
 from asys.node.health.notify import Notifier, take_notifier, take_watchdog
 from asys.node.health.watchdog import SHARE, Watchdog
+from asys.node.held import beside
 from asys.node.held.isolations import Isolations, open_isolations
 from asys.node.held.throttled import Throttling
 from asys.node.held.throttled_store import Entry, ThrottledStore
 from asys.node.listen import Address, listen
 from asys.node.logs import set_up
-from asys.node.platform import choose_platform
-from asys.node.platform.base import Platform
+from asys.node.platform import choose_platform, settle_allocator
+from asys.node.platform.base import Platform, Unsupported
 from asys.node.platform.machine import boot_id
 from asys.node.platform.own_usage import OwnUsage
 from asys.node.server import Limits, Mode, Node
@@ -66,6 +69,9 @@ _EXHAUSTED: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 AUDIT_PATIENCE: Final = 2.0
 """Seconds that asyd waits at its end for the last records; they reach the disk anyway."""
+
+THREAD_STACK: Final = 256 << 10
+"""Bytes of the stack of a thread: Python's own calls need none of it."""
 
 SPARE_FILES: Final = 128
 """File descriptors that asyd needs beside one for each connection."""
@@ -96,11 +102,14 @@ class Options:
     audit_parameters_days: int = 7
     vendors: tuple[Enabled, ...] = ()
     metrics: Address | None = None
+    memory_lock: str = "auto"
 
 
 def run(options: Options) -> None:
-    """Serves until SIGTERM or SIGINT. ConfigError or ListenError when it cannot start."""
+    """Serves until SIGTERM or SIGINT. ConfigError, ListenError or Unsupported: it cannot start."""
     _fill_standard_files()
+    threading.stack_size(THREAD_STACK)
+    settle_allocator()
     config = ConfigDir(options.config_dir)
     handler = set_up(debug=options.debug)
     notifier = take_notifier(os.environ)
@@ -126,6 +135,9 @@ def _fill_standard_files() -> None:
 async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period: float) -> None:
     """`period` is that of systemd's watchdog, in seconds; 0: there is none."""
     platform = choose_platform(portable=options.portable)
+    spared_lack = platform.spare_me()  # before there are helpers, which inherit it
+    scribe = state.start()
+    beside.start()
     where = places(config.path, state_dir=options.state_dir, admin_socket=options.admin_socket)
     blackout = Blackout(where.state_dir)
     blackout.prepare()
@@ -156,6 +168,7 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
         *(supervisor.pids if supervisor is not None else ()),
         *(vendors.pids if vendors is not None else ()),
         *(logs.pids if logs is not None else ()),
+        *scribe.pids,
     )
     if supervisor is not None and supervisor.shadow is not None:
         node.strict = supervisor.shadow.strict
@@ -186,16 +199,17 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
             await vendors.start()
         if logs is not None:
             logs.start()
+        gc.collect()
+        gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
+        lock_memory(platform, options.memory_lock)
         services = node.services.name if node.services is not None else "no service manager"
         for address in listening:
             _log.info("asyd %s listens on %s", __version__, address)
         _log.info("platform %s, %s, mode %s", platform.name, services, options.mode)
-        for lack in platform.lacks():
+        for lack in (*platform.lacks(), *filter(None, [spared_lack])):
             _log.info("%s", lack)
         if node.throttled is not None and node.throttled.lack:
             _log.warning("PROC_THROTTLE answers 6D00: %s", node.throttled.lack)
-        gc.collect()
-        gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         _say_ready(listening[0], node)
         notifier.ready()
         if watchdog is not None:
@@ -317,6 +331,22 @@ def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[st
         node.noticed.log("no connection can be accepted:", str(error), node.clock.now())
     else:
         loop.default_exception_handler(context)
+
+
+def lock_memory(platform: Platform, how: str) -> None:
+    """Keeps what asyd has in memory there, as `--memory-lock` says. Unsupported: it must, and
+    cannot.
+    """
+    if how == "off":
+        _log.info("memory is not locked, as --memory-lock off says")
+        return
+    lack = platform.lock_memory()
+    if not lack:
+        _log.info("memory is locked: %d MB", platform.locked_bytes() >> 20)
+    elif how == "require":
+        raise Unsupported(f"memory cannot be locked: {lack}; or start with --memory-lock auto")
+    else:
+        _log.warning("memory is not locked, so asyd may be slow when it runs out: %s", lack)
 
 
 def make_room(limits: Limits) -> None:

@@ -89,14 +89,38 @@ async def listen(
             server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
             os.chmod(address.path, 0o666)  # noqa: S103  who may come in is decided by keys
             return server, address
-        server = await loop.create_server(
-            factory, address.host, address.port, backlog=BACKLOG, reuse_address=True
-        )
+        sock = _bound(address)
+        try:
+            server = await loop.create_server(factory, sock=sock, backlog=BACKLOG)
+        except BaseException:
+            sock.close()
+            raise
     except OSError as error:
         # The event loops each have words of their own for it.
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ListenError(f"cannot listen on {address}: {reason}") from error
     return server, Address(address.host, server.sockets[0].getsockname()[1])
+
+
+def _bound(address: Address) -> socket.socket:
+    """A socket with that address. An event loop that is given a name looks it up in threads, which
+    stay; what stands here is none. OSError.
+    """
+    numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+    family, kind, number, _, where = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=numeric
+    )[0]
+    sock = socket.socket(family, kind, number)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # IPv4 has an address of its own
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setblocking(False)
+        sock.bind(where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def clear_stale(path: Path, known_as: Path | None = None) -> None:

@@ -241,12 +241,14 @@ def test_a_save_that_fails_leaves_what_was(
     store: DelegatedStore, monkeypatch: pytest.MonkeyPatch, entries: list[dict[str, Any]]
 ) -> None:
     before = store.path.read_bytes()
-    writer = store.path.parent / "writer.py"
-    writer.write_text("print('28 No space left on device')")
-    monkeypatch.setattr(state, "WRITER", writer)
+
+    async def full(path: Path, data: bytes, mode: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(state, "replace", full)
     with pytest.raises(OSError, match="No space left") as failed:
         asyncio.run(store.save(DELEGATES[:1]))
     assert failed.value.errno == errno.ENOSPC
     assert store.path.read_bytes() == before
     assert len(entries) == 3
-    assert sorted(os.listdir(store.path.parent)) == ["delegated_agents.json", "writer.py"]
+    assert sorted(os.listdir(store.path.parent)) == ["delegated_agents.json"]

@@ -7,10 +7,12 @@ import errno
 import json
 import os
 import select
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +21,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from asys.node.disk import state
+from asys.node.disk import scribe, state
+from asys.node.disk.state_writer import Write
 
 SECONDS = 60
 """Deadline for what takes milliseconds on an idle machine."""
@@ -39,15 +42,42 @@ def run(request: pytest.FixtureRequest) -> Run:
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the tests of it run out of patience."""
+def own_child(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A child for each test; only the tests of it run out of patience."""
     monkeypatch.setattr(state, "PATIENCE", SECONDS)
+    monkeypatch.setattr(scribe, "LONGEST_PAUSE", 0.1)
+    state.stop()
+    yield
+    state.stop()
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, path: Path, program: str) -> None:
     """Has another program do the disk work."""
     path.write_text(program)
-    monkeypatch.setattr(state, "WRITER", path)
+    monkeypatch.setattr(scribe, "WRITER", path)
+
+
+INSTEAD = f"""
+import os, pathlib, sys, time
+sys.path.append({str(Path(scribe.__file__).parents[3])!r})
+from asys.node.disk import state_writer
+really = state_writer.replace
+def replace(path, data, mode):
+{{}}
+state_writer.replace = replace
+state_writer.main()
+"""
+"""The real program, with another body of `replace`."""
+
+
+def instead(body: str) -> str:
+    """INSTEAD with that body."""
+    return INSTEAD.format("".join(f"    {line}\n" for line in body.splitlines()))
+
+
+def idle() -> bool:
+    """Whether nothing is to be written."""
+    return state.start().idle
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -65,9 +95,13 @@ async def until(done: Callable[[], bool]) -> None:
         await told.wait()
 
 
-def writers_left() -> list[str]:
-    """The threads that still wait for a child."""
-    return [one.name for one in threading.enumerate() if one.name == "asyd-state"]
+def the_child() -> int:
+    """The PID of the child, as soon as it has one."""
+    deadline = time.monotonic() + SECONDS
+    while not (pids := state.start().pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return pids[0]
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o640])
@@ -159,19 +193,18 @@ def test_writes_to_one_path_are_done_in_the_order_in_which_they_were_asked_for(
     stand_in(
         monkeypatch,
         tmp_path / "writer.py",
-        "import sys, time\n"
-        "data = sys.stdin.read()\n"
-        f"with open({str(journal)!r}, 'a') as file:\n"
-        "    print('begin', data, sys.argv[-1], file=file, flush=True)\n"
-        "    time.sleep(0.05 / int(data))\n"
-        "    print('end', data, sys.argv[-1], file=file, flush=True)\n"
-        "print('done')\n",
+        instead(
+            f"with open({str(journal)!r}, 'a') as file:\n"
+            "    print('begin', int(data), path, file=file, flush=True)\n"
+            "    time.sleep(0.05 / int(data))\n"
+            "    print('end', int(data), path, file=file, flush=True)"
+        ),
     )
 
     async def main() -> None:
         writes = [state.replace(tmp_path / "one", b"%d" % count) for count in range(1, 8)]
         await asyncio.gather(*writes, state.replace(tmp_path / "two", b"9"))
-        await until(lambda: not state._queues)
+        assert idle()
 
     run(main())
     one = [line for line in journal.read_text().splitlines() if line.endswith("one")]
@@ -182,21 +215,18 @@ def test_writes_to_one_path_are_done_in_the_order_in_which_they_were_asked_for(
 def test_writes_to_different_paths_do_not_wait_for_each_other(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of two children ends only when it sees that the other has begun."""
+    """Each of four ends only when it sees that the others have begun."""
     stand_in(
         monkeypatch,
         tmp_path / "writer.py",
-        "import pathlib, sys, time\n"
-        "mine = pathlib.Path(sys.argv[-1])\n"
-        "mine.touch()\n"
-        "while len(list(mine.parent.glob('state-*'))) < 2:\n"
-        "    time.sleep(0.001)\n"
-        "print('done')\n",
+        instead(
+            "path.touch()\nwhile len(list(path.parent.glob('state-*'))) < 4:\n    time.sleep(0.001)"
+        ),
     )
 
     async def main() -> None:
         async with asyncio.timeout(SECONDS):
-            await asyncio.gather(*(state.replace(tmp_path / f"state-{n}", b"") for n in range(2)))
+            await asyncio.gather(*(state.replace(tmp_path / f"state-{n}", b"") for n in range(4)))
 
     run(main())
 
@@ -212,20 +242,21 @@ class Stuck:
         stand_in(
             monkeypatch,
             directory / "writer.py",
-            "import os, runpy, sys\n"
-            f"with open({str(self.begun)!r}, 'a') as file:\n"
-            "    print(os.getpid(), file=file)\n"
-            f"open({str(self.gate)!r}).read()\n"
-            f"sys.argv[0] = {str(state.WRITER)!r}\n"
-            "runpy.run_path(sys.argv[0], run_name='__main__')\n",
+            instead(
+                f"with open({str(self.begun)!r}, 'a') as file:\n"
+                "    print(os.getpid(), file=file)\n"
+                f"open({str(self.gate)!r}).read()\n"
+                "really(path, data, mode)"
+            ),
         )
 
     @property
-    def children(self) -> list[int]:
+    def begins(self) -> list[int]:
+        """The PID of the child, for each write that it has begun."""
         return [int(pid) for pid in self.begun.read_text().split()]
 
     def let_go(self) -> None:
-        """Lets the child on that is stuck now."""
+        """Lets that write on that is stuck now."""
         with self.gate.open("w"):
             pass
 
@@ -240,7 +271,7 @@ def stuck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stuck:
 def test_the_loop_serves_while_the_disk_does_not(run: Run, tmp_path: Path, stuck: Stuck) -> None:
     async def main() -> None:
         writing = asyncio.create_task(state.replace(tmp_path / "file", b"data"))
-        await until(lambda: len(stuck.children) == 1)
+        await until(lambda: len(stuck.begins) == 1)
         for _ in range(100):
             await asyncio.sleep(0)
         assert not writing.done()
@@ -260,24 +291,24 @@ def test_patience_ends_and_the_child_is_left_alone(
     async def main() -> None:
         # Long enough for a child to begin, on however busy a machine.
         first = asyncio.create_task(state.replace(path, b"first"))
-        await until(lambda: len(stuck.children) == 1)
+        await until(lambda: len(stuck.begins) == 1)
         monkeypatch.setattr(state, "PATIENCE", 0.01)
         for _ in range(3):
             with pytest.raises(TimeoutError, match=r"file: the disk has not answered for 0\.01 s"):
                 await state.replace(path, b"given up")
         with pytest.raises(TimeoutError):
             await state.overwrite(path, b"given up")
-        assert len(stuck.children) == 1
+        assert len(stuck.begins) == 1
         monkeypatch.setattr(state, "PATIENCE", SECONDS)
         last = asyncio.create_task(state.replace(path, b"last"))
         stuck.let_go()
         await first
         assert path.read_bytes() == b"first"
-        await until(lambda: len(stuck.children) == 2)
+        await until(lambda: len(stuck.begins) == 2)
         stuck.let_go()
         await last
         assert path.read_bytes() == b"last"
-        await until(lambda: not state._queues)
+        await until(idle)
 
     run(main())
 
@@ -290,13 +321,12 @@ def test_a_child_that_is_late_still_gets_there(
     data = b"late" * 100_000  # more than a pipe takes
 
     async def main() -> None:
-        with pytest.raises(TimeoutError):
-            await state.replace(path, data)
-        await until(lambda: len(stuck.children) == 1)
+        while not stuck.begins:  # before the child has it, it is given up
+            with pytest.raises(TimeoutError):
+                await state.replace(path, data)
         stuck.let_go()
-        await until(lambda: not state._queues)
+        await until(idle)
         assert path.read_bytes() == data
-        await until(lambda: not writers_left())
 
     run(main())
 
@@ -304,12 +334,12 @@ def test_a_child_that_is_late_still_gets_there(
 def test_to_cancel_does_not_take_a_write_back(run: Run, tmp_path: Path, stuck: Stuck) -> None:
     async def main() -> None:
         writing = asyncio.create_task(state.replace(tmp_path / "file", b"data"))
-        await until(lambda: len(stuck.children) == 1)
+        await until(lambda: len(stuck.begins) == 1)
         writing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await writing
         stuck.let_go()
-        await until(lambda: not state._queues)
+        await until(idle)
         assert (tmp_path / "file").read_bytes() == b"data"
 
     run(main())
@@ -329,35 +359,47 @@ def program(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
 
 
 ENDS_EARLY = """
-import asyncio, sys
+import asyncio, os, signal, sys
 from pathlib import Path
-from asys.node.disk import state
-state.WRITER = Path(sys.argv[1])
-state.PATIENCE = 0.01
+from asys.node.disk import scribe, state
+scribe.WRITER = Path(sys.argv[1])
+path, begun, size = Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4])
 async def main():
-    try:
-        await state.replace(Path(sys.argv[2]), b"data" * 100_000)
-    except TimeoutError:
-        while not Path(sys.argv[3]).read_text():
-            await asyncio.sleep(0.001)
-        print("late", flush=True)
+    state.PATIENCE = 600
+    first = asyncio.create_task(state.replace(path, b"data" * 10))
+    while not begun.read_text().endswith("\\n"):
+        await asyncio.sleep(0.001)
+    state.PATIENCE = 0.01
+    if size:
+        os.kill(int(begun.read_text()), signal.SIGSTOP)  # so that it does not even read
+        try:
+            await state.replace(path.with_name("other"), bytes(size))
+        except TimeoutError:
+            pass
+    print("late", flush=True)
 asyncio.run(main())
 """
 
 
-def test_asyd_can_end_while_a_child_is_stuck(tmp_path: Path, stuck: Stuck) -> None:
-    """And what it could not send whole is not written."""
-    with program(ENDS_EARLY, state.WRITER, tmp_path / "file", stuck.begun) as asyd:
+@pytest.mark.parametrize("size", [0, 1_000_000])
+def test_asyd_can_end_while_a_child_is_stuck(tmp_path: Path, stuck: Stuck, size: int) -> None:
+    """What it has sent whole is written then, and what it could not is not."""
+    path = tmp_path / "file"
+    with program(ENDS_EARLY, scribe.WRITER, path, stuck.begun, size) as asyd:
         assert asyd.wait(SECONDS) == 0
         assert asyd.stdout is not None
         assert asyd.stdout.read() == "late\n"
-    child = os.pidfd_open(stuck.children[0])
+    pid = stuck.begins[0]
+    child = os.pidfd_open(pid)
     try:
+        assert not path.exists()
+        os.kill(pid, signal.SIGCONT)
         stuck.let_go()
         assert select.select([child], [], [], SECONDS)[0]
     finally:
         os.close(child)
-    assert not (tmp_path / "file").exists()
+    assert path.read_bytes() == b"data" * 10
+    assert not (tmp_path / "other").exists()
 
 
 @pytest.mark.parametrize(
@@ -367,22 +409,88 @@ def test_asyd_can_end_while_a_child_is_stuck(tmp_path: Path, stuck: Stuck) -> No
         ("raise SystemExit(3)", "its writer ended with 3 and no answer"),
         ("raise ValueError('why')", "ended with 1 and no answer: ValueError: why"),
         ("print('done?')", "ended with 0 and no answer"),
-        ("print('28')", "ended with 0 and no answer"),
+        ("import os; os.write(1, bytes(9))", "ended with 0 and no answer"),
     ],
 )
-def test_a_child_that_fails_otherwise_is_an_input_output_error(
+def test_a_child_that_ends_is_an_input_output_error(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, message: str
 ) -> None:
-    stand_in(monkeypatch, tmp_path / "writer.py", program)
+    """It had the write in hand, so nobody knows what became of it. Whoever asks next is served."""
+    stand_in(monkeypatch, tmp_path / "writer.py", f"import os; os.read(0, 100)\n{program}")
     with pytest.raises(OSError, match=message) as failed:
         run(state.replace(tmp_path / "file", b"x" * 1_000_000))
     assert failed.value.errno == errno.EIO
+    monkeypatch.undo()
+    run(state.replace(tmp_path / "file", b"data"))
+    assert (tmp_path / "file").read_bytes() == b"data"
 
 
-def test_no_child_to_be_had(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_the_child_is_an_input_output_error(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch, tmp_path / "writer.py", instead("raise ValueError('why')"))
+    with pytest.raises(OSError, match="ValueError: why") as failed:
+        run(state.replace(tmp_path / "file", b"data"))
+    assert failed.value.errno == errno.EIO
+    assert failed.value.filename == str(tmp_path / "file")
+
+
+def test_a_child_that_is_killed_is_started_again_though_nobody_asks(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        await state.replace(tmp_path / "file", b"1")
+        killed = the_child()
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: killed not in state.start().pids and bool(state.start().pids))
+        await state.replace(tmp_path / "file", b"2")
+
+    run(main())
+    assert (tmp_path / "file").read_bytes() == b"2"
+    assert "started again: its writer ended with -9" in caplog.text
+
+
+def test_a_write_starts_no_process_and_no_thread(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is to be started is there already: memory may have run out."""
+    child = the_child()
+
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("something is started")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
+    run(state.replace(tmp_path / "file", b"data"))
+    run(state.overwrite(tmp_path / "file", b"atad"))
+    assert state.start().pids == (child,)
+
+
+def test_when_asyds_memory_runs_out_it_begins_anew(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really = Write.pack
+    fails = iter([True])
+
+    def pack(self: Write) -> bytes:
+        if next(fails, False):
+            raise MemoryError
+        return really(self)
+
+    monkeypatch.setattr(Write, "pack", pack)
+    with pytest.raises(OSError, match="no answer") as failed:
+        run(state.replace(tmp_path / "file", b"data"))
+    assert failed.value.errno == errno.EIO
+    run(state.replace(tmp_path / "file", b"data"))
+
+
+def test_no_child_to_be_had(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(sys, "executable", str(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError, match="missing"):
         run(state.replace(tmp_path / "file", b"data"))
+    assert "the process that writes the state cannot be started" in caplog.text
     monkeypatch.undo()
     run(state.replace(tmp_path / "file", b"data"))
 
@@ -393,17 +501,39 @@ def test_no_thread_to_be_had(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", start)
-        with pytest.raises(BlockingIOError, match="can't start new thread") as failed:
+        with pytest.raises(BlockingIOError, match="can't start new thread"):
             run(state.replace(tmp_path / "file", b"data"))
-    assert failed.value.filename == str(tmp_path / "file")
     run(state.replace(tmp_path / "file", b"data"))
     assert (tmp_path / "file").read_bytes() == b"data"
+
+
+def test_a_child_that_does_not_end_is_left_behind(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has closed its pipes, and waits for a disk: whoever asks next has another one."""
+    stand_in(
+        monkeypatch,
+        tmp_path / "writer.py",
+        "import os, signal\n"
+        f"with open({str(tmp_path / 'pid')!r}, 'w') as file:\n"
+        "    print(os.getpid(), file=file)\n"
+        "os.closerange(0, 3)\n"
+        "signal.pause()\n",
+    )
+    monkeypatch.setattr(scribe, "REAP_SECONDS", 0.01)
+    with pytest.raises(OSError, match="no answer"):
+        run(state.replace(tmp_path / "file", b"data"))
+    monkeypatch.undo()
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
 
 
 def test_a_disk_that_says_itself_that_it_timed_out(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stand_in(monkeypatch, tmp_path / "writer.py", f"print('{errno.ETIMEDOUT} Server is away')")
+    body = f"raise OSError({errno.ETIMEDOUT}, 'Server is away')"
+    stand_in(monkeypatch, tmp_path / "writer.py", instead(body))
     with pytest.raises(TimeoutError, match="Server is away") as failed:
         run(state.replace(tmp_path / "file", b"data"))
     assert failed.value.errno == errno.ETIMEDOUT
@@ -416,13 +546,15 @@ def test_the_child_has_nothing_of_asyds(
     stand_in(
         monkeypatch,
         tmp_path / "writer.py",
-        "import json, os, sys\n"
-        "fds = sorted(map(int, os.listdir('/proc/self/fd')))\n"
-        "kinds = [os.readlink(f'/proc/self/fd/{fd}').split(':')[0] for fd in (0, 1, 2)]\n"
-        "with open(sys.argv[-1], 'w') as file:\n"
-        "    json.dump([fds, kinds, os.getsid(0) == os.getpid(), os.getcwd(), sys.flags.isolated,\n"
-        "        [one for one in sys.path if 'site-packages' in one]], file)\n"
-        "print('done')\n",
+        "import json\n"
+        + instead(
+            "fds = sorted(map(int, os.listdir('/proc/self/fd')))\n"
+            "kinds = [os.readlink(f'/proc/self/fd/{fd}').split(':')[0] for fd in (0, 1, 2)]\n"
+            "with open(path, 'w') as file:\n"
+            "    json.dump([fds, kinds, os.getsid(0) == os.getpid(), os.getcwd(),\n"
+            "        sys.flags.isolated,\n"
+            "        [one for one in sys.path if 'site-packages' in one]], file)"
+        ),
     )
     leak = os.open("/dev/null", os.O_RDONLY)
     try:
@@ -434,3 +566,13 @@ def test_the_child_has_nothing_of_asyds(
     report = json.loads((tmp_path / "report").read_text())
     # One more is the listing's own.
     assert report == [[0, 1, 2, 3], ["pipe"] * 3, True, "/", 1, []]
+
+
+def test_whoever_ends_the_service_does_not_end_the_child(run: Run, tmp_path: Path) -> None:
+    """asyd still has something to write then; the child ends when asyd has."""
+    run(state.replace(tmp_path / "file", b"1"))
+    child = the_child()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(child, number)
+    run(state.replace(tmp_path / "file", b"2"))
+    assert the_child() == child

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import io
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from asys.node.disk import state, state_writer
+from asys.node.disk import state_writer
+from asys.node.disk.scribe import WRITER
+from asys.node.disk.state_writer import ANSWER_HEAD, OVERWRITE, REPLACE, Write, answer
 from support import bare_python
 
 SECONDS = 60
@@ -33,14 +35,13 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def test_the_child_starts_light() -> None:
-    """Only what writes files: it is started for every write."""
+    """Only what writes files: it stays, and its memory is never asyd's to spare."""
     loaded = set(
         bare_python.run(
             "import subprocess, sys\n"
-            "from asys.node.disk.state import WRITER\n"
-            "print(subprocess.run([sys.executable, '-I', '-S', '-X', 'importtime', WRITER,\n"
-            "    'replace', '600', '0', '/missing/file'], stdin=subprocess.DEVNULL,\n"
-            "    capture_output=True, text=True).stderr)\n"
+            "from asys.node.disk.scribe import WRITER\n"
+            "print(subprocess.run([sys.executable, '-I', '-S', '-X', 'importtime', WRITER],\n"
+            "    stdin=subprocess.DEVNULL, capture_output=True, text=True).stderr)\n"
         ).split()
     )
     assert "asys.node.disk.files" in loaded
@@ -48,23 +49,89 @@ def test_the_child_starts_light() -> None:
     assert not loaded & heavy
 
 
-def answer(monkeypatch: pytest.MonkeyPatch, data: bytes, *arguments: str) -> str:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
-    return state_writer.main(list(arguments))
+def write(what: int, path: Path, data: bytes, mode: int = 0o600, number: int = 7) -> Write:
+    return Write(number, what, mode, os.fsencode(path), data)
 
 
-def test_the_child_writes_what_came_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def said(answer: bytes) -> tuple[int, int, str]:
+    number, code, size = ANSWER_HEAD.unpack_from(answer)
+    assert len(answer) == ANSWER_HEAD.size + size
+    return number, code, answer[ANSWER_HEAD.size :].decode()
+
+
+def test_what_is_done_and_what_is_said_of_it(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    assert answer(monkeypatch, b"data", "replace", "640", "4", str(path)) == "done"
+    assert said(answer(write(REPLACE, path, b"data", 0o640))) == (7, 0, "")
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert answer(monkeypatch, b"atad", "overwrite", "4", str(path)) == "done"
+    assert said(answer(write(OVERWRITE, path, b"atad"))) == (7, 0, "")
     assert path.read_bytes() == b"atad"
-    for what in (["replace", "600"], ["overwrite"]):
-        said = answer(monkeypatch, b"dat", *what, "4", str(path))
-        assert said == f"{errno.EPIPE} 3 bytes came, not 4"
-        assert path.read_bytes() == b"atad"
-    said = answer(monkeypatch, b"", "replace", "600", "0", str(tmp_path / "no" / "file"))
-    assert said == f"{errno.ENOENT} {os.strerror(errno.ENOENT)}"
+    missing = said(answer(write(REPLACE, tmp_path / "no" / "file", b"")))
+    assert missing == (7, errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(), errno.EIO, "OSError"),
+        (ValueError("why"), errno.EIO, "ValueError: why"),
+        (OSError(errno.EIO, "x" * 10_000), errno.EIO, "x" * 400),
+    ],
+)
+def test_whatever_goes_wrong_is_said_in_a_few_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, words: str
+) -> None:
+    def fails(path: Path, data: bytes, mode: int) -> None:
+        raise error
+
+    monkeypatch.setattr(state_writer, "replace", fails)
+    assert said(answer(write(REPLACE, tmp_path / "file", b""))) == (7, code, words)
+
+
+def serve(sent: bytes) -> bytes:
+    """What a child answers that is sent this and then nothing more."""
+    source, to_it = os.pipe()
+    from_it, sink = os.pipe()
+    try:
+
+        def feed() -> None:
+            os.write(to_it, sent)
+            os.close(to_it)
+
+        feeding = threading.Thread(target=feed)
+        feeding.start()
+        state_writer.serve(source, sink)
+        feeding.join()
+        os.close(sink)
+        with open(from_it, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(source)
+        os.close(from_it)
+
+
+def test_only_what_came_whole_is_written(tmp_path: Path) -> None:
+    """asyd may die in the middle of sending: then it is as if it had not begun."""
+    whole = write(REPLACE, tmp_path / "whole", b"data" * 50_000, number=1).pack()
+    cut = write(REPLACE, tmp_path / "cut", b"data", number=2).pack()
+    for size in (0, 1, 12, 20, len(cut) - 1):
+        (tmp_path / "whole").unlink(missing_ok=True)
+        assert said(serve(whole + cut[:size])) == (1, 0, "")
+        assert (tmp_path / "whole").read_bytes() == b"data" * 50_000
+        assert not (tmp_path / "cut").exists()
+
+
+def test_what_nobody_hears_is_done_all_the_same(tmp_path: Path) -> None:
+    source, to_it = os.pipe()
+    from_it, sink = os.pipe()
+    os.close(from_it)
+    os.write(to_it, write(REPLACE, tmp_path / "file", b"data").pack())
+    os.close(to_it)
+    try:
+        state_writer.serve(source, sink)
+    finally:
+        os.close(source)
+        os.close(sink)
+    assert (tmp_path / "file").read_bytes() == b"data"
 
 
 def test_what_killed_children_left_is_swept_away(tmp_path: Path) -> None:
@@ -80,15 +147,16 @@ def test_what_killed_children_left_is_swept_away(tmp_path: Path) -> None:
 def test_one_child_at_a_time_works_in_a_directory(tmp_path: Path, work: str) -> None:
     """So what an earlier asyd's hung child still writes does not come after what is newer."""
     (tmp_path / "file").write_bytes(b"old!")
-    what = [*(["replace", "600"] if work == "replace" else ["overwrite"]), "4"]
-    command = [sys.executable, "-I", "-S", str(state.WRITER), *what, str(tmp_path / "file")]
+    what = REPLACE if work == "replace" else OVERWRITE
+    sent = write(what, tmp_path / "file", b"new!").pack()
+    command = [sys.executable, "-I", "-S", str(WRITER)]
     holder = os.open(tmp_path, os.O_RDONLY)
     try:
         fcntl.flock(holder, fcntl.LOCK_EX)
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
             try:
                 assert child.stdin is not None
-                child.stdin.write(b"new!")
+                child.stdin.write(sent)
                 child.stdin.close()
                 waits = f"-> FLOCK  ADVISORY  WRITE {child.pid} "
                 wait_until(lambda: waits in Path("/proc/locks").read_text())

@@ -82,7 +82,7 @@ class Blackout:
         """
         data = DARK if dark else LIGHT
         async with self._turn:
-            # Nothing is read before: it is the child process of `overwrite` that a hung disk holds.
+            # Nothing is read before: it is the process behind `overwrite` that a hung disk holds.
             try:
                 await overwrite(self.path, data)
             except TimeoutError:

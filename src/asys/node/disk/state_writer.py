@@ -1,10 +1,15 @@
 """The disk work of `asys.node.disk.state`, in a process of its own that may hang.
 
-state_writer.py replace MODE LENGTH PATH      stdin becomes the file, whole or not at all
-state_writer.py overwrite LENGTH PATH         stdin takes the place of what is in the file
+state_writer.py
 
-Answers with one line on stdout: `done`, or the number of the error and what it says. It starts as a
-file and without site-packages, because that is quick and finds this very version of `asys`.
+It is started once and kept. What is to be written comes on stdin, answers go out on stdout:
+
+    write    number u32, what u8 (REPLACE, OVERWRITE), mode u16, path u16, data u32; path; data
+    answer   number u32, errno u32 (0: it is on the disk), words u16; words
+
+Each write is done by a thread that is there already, so that one that hangs does not hold those to
+other disks. The process ends when stdin does, after what has come whole. It starts as a file and
+without site-packages, because that is quick, small, and finds this very version of `asys`.
 """
 
 from __future__ import annotations
@@ -12,13 +17,51 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import queue
+import signal
 import stat
 import sys
+import threading
 from pathlib import Path
+from struct import Struct
+from typing import Final, NamedTuple
+
+REPLACE: Final = 0
+OVERWRITE: Final = 1
+
+THREADS: Final = 4
+"""Writes that are done at a time: as many as a state directory has files."""
+
+STACK: Final = 256 << 10
+"""Bytes of a thread's stack."""
+
+WRITE_HEAD: Final = Struct(">IBHHI")
+ANSWER_HEAD: Final = Struct(">IIH")
+
+MOST_WORDS: Final = 400
+"""Bytes of what an answer says: it goes through the pipe in one piece."""
+
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
+"""Who ends a whole service means asyd, which still has something to write then."""
+
+
+class Write(NamedTuple):
+    """One write, as it comes."""
+
+    number: int
+    what: int
+    mode: int
+    path: bytes
+    data: bytes
+
+    def pack(self) -> bytes:
+        """For the pipe."""
+        head = WRITE_HEAD.pack(self.number, self.what, self.mode, len(self.path), len(self.data))
+        return b"".join((head, self.path, self.data))
 
 
 def replace(path: Path, data: bytes, mode: int) -> None:
-    """As `write_atomically`, one process at a time in a directory. OSError."""
+    """As `write_atomically`, one at a time in a directory. OSError."""
     from asys.node.disk.files import locked, write_atomically
 
     with locked(path.parent):
@@ -55,23 +98,80 @@ def _sweep(path: Path) -> None:
                 os.unlink(path.parent / name)
 
 
-def main(arguments: list[str]) -> str:
-    """Does what the command line says with what is on stdin; the answer."""
+def answer(write: Write) -> bytes:
+    """Does a write; what is to be said of it."""
+    path = Path(os.fsdecode(write.path))
+    code, words = 0, ""
     try:
-        what, *mode, length, name = arguments
-        data = sys.stdin.buffer.read()
-        # The process that sends it may have died in the middle.
-        if len(data) != int(length):
-            raise OSError(errno.EPIPE, f"{len(data)} bytes came, not {length}")
-        if what == "replace":
-            replace(Path(name), data, int(mode[0], 8))
+        if write.what == REPLACE:
+            replace(path, write.data, write.mode)
         else:
-            overwrite(Path(name), data)
+            overwrite(path, write.data)
     except OSError as error:
-        return f"{error.errno or errno.EIO} {error.strerror or type(error).__name__}"
-    return "done"
+        code, words = error.errno or errno.EIO, error.strerror or type(error).__name__
+    except Exception as error:
+        code, words = errno.EIO, f"{type(error).__name__}: {error}"
+    said = words.encode("utf-8", "replace")[:MOST_WORDS]
+    return ANSWER_HEAD.pack(write.number, code, len(said)) + said
+
+
+def serve(source: int, sink: int) -> None:
+    """Does what comes from one descriptor and answers on the other, until the first one ends."""
+    work: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+
+    def do() -> None:
+        while (write := work.get()) is not None:
+            said = answer(write)
+            with contextlib.suppress(OSError):  # nobody is there to hear it
+                os.write(sink, said)
+
+    threads = [threading.Thread(target=do) for _ in range(THREADS)]
+    for one in threads:
+        one.start()
+    while (write := _next(source)) is not None:
+        work.put(write)
+    for _ in threads:
+        work.put(None)
+    for one in threads:
+        one.join()
+
+
+def _next(source: int) -> Write | None:
+    """The next write; None where there is none, or not the whole of one: asyd died over it."""
+    head = _read(source, WRITE_HEAD.size)
+    if len(head) < WRITE_HEAD.size:
+        return None
+    number, what, mode, path_size, data_size = WRITE_HEAD.unpack(head)
+    path = _read(source, path_size)
+    data = _read(source, data_size)
+    if len(path) < path_size or len(data) < data_size:
+        return None
+    return Write(number, what, mode, path, data)
+
+
+def _read(source: int, size: int) -> bytes:
+    """So many bytes, or what there is before the end."""
+    parts: list[bytes] = []
+    while size:
+        some = os.read(source, min(size, 1 << 16))
+        if not some:
+            break
+        parts.append(some)
+        size -= len(some)
+    return b"".join(parts)
+
+
+def main() -> None:
+    """The life of the process."""
+    import asys.node.disk.files  # noqa: F401  now, and not when the disk may hang
+
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(0o077)
+    threading.stack_size(STACK)
+    serve(0, 1)
 
 
 if __name__ == "__main__":
     sys.path.append(str(Path(__file__).parents[3]))
-    print(main(sys.argv[1:]))
+    main()

@@ -295,7 +295,7 @@ class Isolations:
     # -- running
 
     async def _beside(self, work: Callable[[], T]) -> T:
-        return await beside(work, "asyd-isolate")
+        return await beside(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -173,7 +173,7 @@ class ThrottleBook:
         await asyncio.shield(self._spawn(work))
 
     async def _beside(self, work: Callable[[], T]) -> T:
-        return await beside(work, "asyd-throttle")
+        return await beside(work)
 
     # -- the book
 

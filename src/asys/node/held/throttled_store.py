@@ -33,7 +33,7 @@ HOW: Final = re.compile(r"signal|freeze|cpu:[1-9][0-9]?")
 """What `--throttle` takes."""
 
 SAVE_INTERVAL: Final = 0.2
-"""Seconds between the begins of two writes: each is a process of its own."""
+"""Seconds between the begins of two writes: each is a replaced file that is synced."""
 
 SAVE_AGAIN: Final = 10.0
 """Seconds after which it is tried again to write, when the disk would not have it."""

@@ -370,6 +370,19 @@ class Platform(Protocol):
     def logs(self, clock: Clock) -> Logs | None:
         """A reader of logs, not started; None where asyd may read none, or there are none."""
 
+    def spare_me(self) -> str:
+        """Has the system end others before asyd and its helpers when memory runs out; why not, or
+        ''.
+        """
+
+    def lock_memory(self) -> str:
+        """Keeps in memory what asyd has there, and what it will have; why not, or ''. For when all
+        is started.
+        """
+
+    def locked_bytes(self) -> int:
+        """How much is kept so now."""
+
     def lacks(self) -> list[str]:
         """What asyd cannot do here for want of privileges, in sentences for its log."""
 

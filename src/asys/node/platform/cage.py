@@ -27,7 +27,7 @@ from typing import Any, Final
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from asys.node.platform import confine
+from asys.node.platform import confine, oom
 
 SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  they become the cage's own
 HOMES: Final = ("/root", "/home", "/run/user")
@@ -166,6 +166,7 @@ def main(arguments: list[str]) -> int:
     """Closes the cage, waits for the program, and ends as it ended."""
     fd, cage = int(arguments[0]), Cage.from_json(arguments[1])
     confine.die_with_parent(int(arguments[2]))
+    oom.be_expendable()
     flags = confine.CLONE_NEWNS | confine.CLONE_NEWPID | confine.CLONE_NEWIPC
     confine.unshare(flags if cage.network else flags | confine.CLONE_NEWNET)
     furnish(cage)

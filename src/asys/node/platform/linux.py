@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from asys.node.clock import Clock
-from asys.node.platform import machine, privileges
+from asys.node.platform import machine, memory, oom, privileges
 from asys.node.platform.base import (
     Isolator,
     Logs,
@@ -79,6 +79,19 @@ class LinuxPlatform:
         isolator = LinuxIsolator(state_dir, self._guard)
         self._isolator_lack = isolator.lack
         return isolator
+
+    def spare_me(self) -> str:
+        """As Platform.spare_me."""
+        return oom.spare_me()
+
+    def lock_memory(self) -> str:
+        """As Platform.lock_memory."""
+        memory.take_room()
+        return memory.lock()
+
+    def locked_bytes(self) -> int:
+        """As Platform.locked_bytes."""
+        return memory.locked_bytes()
 
     def lacks(self) -> list[str]:
         """As Platform.lacks."""

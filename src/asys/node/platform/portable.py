@@ -209,6 +209,18 @@ class PortablePlatform:
         """As Platform.logs."""
         return None
 
+    def spare_me(self) -> str:
+        """As Platform.spare_me."""
+        return "nothing is known here of whom the system ends when memory runs out"
+
+    def lock_memory(self) -> str:
+        """As Platform.lock_memory."""
+        return "memory is locked on Linux only"
+
+    def locked_bytes(self) -> int:
+        """As Platform.locked_bytes."""
+        return 0
+
     def lacks(self) -> list[str]:
         """As Platform.lacks."""
         return ["PROC_THROTTLE, LOG_SUMMARY, LOG_DETAIL and PROC_TREE answer 6D00: they need Linux"]

@@ -30,7 +30,10 @@ MEMORY: Final = 192 << 20
 
 def main(arguments: list[str]) -> None:
     """Answers questions until nobody asks any more."""
+    from asys.node.platform import oom
+
     os.nice(NICE)
+    oom.be_expendable()
     limit_memory(MEMORY)
     serve(socket.socket(fileno=int(arguments[0])), arguments[1])
 
