@@ -265,6 +265,61 @@ def test_an_event_is_one_line(pipe: Pipe, logger: logging.Logger) -> None:
     assert re.fullmatch(r"failed \| Traceback .* \| ValueError: first \| second", third)
 
 
+def test_a_traceback_reads_no_source(
+    pipe: Pipe, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lies on a disk, which may hang just then. A warning needs none either."""
+
+    def read(*_: object) -> list[str]:
+        raise AssertionError("source is read")
+
+    def fail() -> None:
+        try:
+            raise KeyError("inner")
+        except KeyError as error:
+            raise ValueError("outer") from error
+
+    monkeypatch.setattr("linecache.getlines", read)
+    monkeypatch.setattr("linecache.checkcache", read)
+    monkeypatch.setattr("linecache.lazycache", read)
+    handler = set_up(debug=False, fd=pipe.write_end)
+    for cause in (None, OSError("other")):
+        try:
+            try:
+                fail()
+            except ValueError:
+                raise RuntimeError("last") from cause
+        except RuntimeError:
+            logging.getLogger("asyd.any").exception("failed")
+    warnings.warn("a warning", UserWarning, stacklevel=1)
+    pipe.start_reading()
+    handler.close()
+    logging.captureWarnings(False)
+    silent, other, warning = pipe.all_lines()
+    here = rf"{re.escape(__file__)}:\d+ in "
+    assert re.fullmatch(
+        r".* failed \| Traceback \(most recent call last\): \| "
+        rf"{here}test_a_traceback_reads_no_source \| RuntimeError: last",
+        silent,
+    )
+    assert re.search(rf"OSError: other \| .* \| {here}\S+ \| RuntimeError: last", other)
+    assert re.fullmatch(rf".* {re.escape(__file__)}:\d+: UserWarning: a warning", warning)
+
+
+def test_a_traceback_tells_what_an_error_comes_from(pipe: Pipe, root: logging.Logger) -> None:
+    handler = set_up(debug=False, fd=pipe.write_end)
+    error = ValueError("itself")
+    error.__context__ = KeyError("before")
+    error.__context__.__context__ = error  # a ring, as careless code makes it
+    logging.getLogger("asyd.any").error("failed", exc_info=error)
+    pipe.start_reading()
+    handler.close()
+    logging.captureWarnings(False)
+    [line] = pipe.all_lines()
+    assert line.count("Traceback") == 2
+    assert re.search(r"KeyError: 'before' \| Traceback .* \| ValueError: itself$", line)
+
+
 @given(st.text(), st.integers(0, 50))
 def test_cleaned_text(text: str, limit: int) -> None:
     cleaned = clean(text, limit)

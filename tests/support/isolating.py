@@ -74,12 +74,9 @@ class Isolating:
 
     @property
     def left(self) -> list[str]:
-        """All that is left of the isolations of this directory."""
-        found = []
-        for base in (self.directory / "bpf", *_system_pins(self.directory)):
-            if base.exists():
-                found.append(str(base))
-        return found
+        """All that is left of the isolations of this directory: a directory to mount at is not."""
+        mounted = mounts_below(self.directory)
+        return mounted + [str(base) for base in _system_pins(self.directory) if base.exists()]
 
     def __enter__(self) -> Isolating:
         return self

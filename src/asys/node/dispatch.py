@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
@@ -214,7 +215,7 @@ def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None 
         except Unacknowledged as wait:
             return again(session, wait)
         except Exception as error:
-            return _failure(session, instruction, error)
+            return failure(session, instruction.name, error)
         return _later(session, instruction, reply, has_flags)
 
     return gate
@@ -235,7 +236,7 @@ async def _later(
     except Unacknowledged as wait:
         return await again(session, wait)
     except Exception as error:
-        return _failure(session, instruction, error)
+        return failure(session, instruction.name, error)
 
 
 async def again(session: Session, wait: Unacknowledged) -> bytes:
@@ -255,17 +256,22 @@ async def again(session: Session, wait: Unacknowledged) -> bytes:
     return await cast("Coroutine[Any, Any, bytes]", answer)
 
 
-def _failure(session: Session, instruction: AnyInstruction, error: Exception) -> bytes:
-    """The status word for what went wrong; what nobody foresaw is logged with its traceback."""
+def failure(session: Session, name: str, error: Exception) -> bytes:
+    """The status word for what went wrong; what nobody foresaw is logged with its traceback.
+
+    It is answered also when there is no memory left to log it.
+    """
     if isinstance(error, OSError) and error.errno is not None:
-        error = translate(error, instruction.name)
+        error = translate(error, name)
     if isinstance(error, (Refused, PlatformError)):
-        _log.info("%s %s for %s: %s", error.sw, instruction.name, session.name, error)
+        with suppress(MemoryError):
+            _log.info("%s %s for %s: %s", error.sw, name, session.name, error)
         return error.sw.wire
     sw = SW.NODE_UNKNOWN_ERROR
     if isinstance(error, MemoryError):
         sw = SW.NODE_OUT_OF_MEMORY
     elif isinstance(error, TimeoutError):
         sw = SW.NODE_TIMED_OUT
-    _log.error("%s %s for %s failed", sw, instruction.name, session.name, exc_info=error)
+    with suppress(MemoryError):
+        _log.error("%s %s for %s failed", sw, name, session.name, exc_info=error)
     return sw.wire

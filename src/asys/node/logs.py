@@ -14,7 +14,9 @@ import queue
 import select
 import sys
 import threading
-from typing import Final
+import traceback
+import warnings
+from typing import Any, Final, TextIO
 
 QUEUE_LINES: Final = 1000
 """Lines that wait for a slow reader before new ones are dropped."""
@@ -123,19 +125,59 @@ def _one_line(text: str) -> str:
     return "".join(one if one.isprintable() else clean(one) for one in line)
 
 
+class _Formatter(logging.Formatter):
+    """Words for what is logged, a traceback without its lines of source: these are on a disk."""
+
+    def formatException(self, ei: Any) -> str:
+        """As Formatter.formatException."""
+        return "\n".join(_traceback(ei[1], set()))
+
+
+def _traceback(error: BaseException | None, told: set[int]) -> list[str]:
+    """An exception, behind those that it comes from."""
+    if error is None or id(error) in told:
+        return []
+    told.add(id(error))
+    before = error.__cause__
+    if before is None and not error.__suppress_context__:
+        before = error.__context__
+    lines = _traceback(before, told)
+    lines.append("Traceback (most recent call last):")
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        code = frame.f_code
+        lines.append(f"{code.co_filename}:{number} in {code.co_name}")
+    lines.append(f"{type(error).__name__}: {error}")
+    return lines
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """As warnings.showwarning, into the log."""
+    logging.getLogger("py.warnings").warning(
+        "%s:%d: %s: %s", filename, lineno, category.__name__, message
+    )
+
+
 def set_up(*, debug: bool, fd: int | None = None) -> QueueHandler:
     """Sends the daemon's log to `fd` (stderr). Returns the handler, to be closed at the end."""
     if fd is None:
         fd = sys.stderr.fileno() if sys.stderr is not None else -1
     handler = QueueHandler(fd)
     handler.setFormatter(
-        logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+        _Formatter("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     )
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.DEBUG if debug else logging.INFO)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    logging.captureWarnings(True)
+    logging.captureWarnings(True)  # so that it can be undone as usual
+    warnings.showwarning = _show_warning
     return handler
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -186,8 +187,12 @@ class Sampler:
     def _begin_scan(self) -> None:
         self._scan_began = self._clock.now()
         self._scan_cost = 0.0
-        self._steps = self._table.scan(self._scan_began)
-        self._scan_slice()
+        try:
+            self._steps = self._table.scan(self._scan_began)
+        except Exception as error:
+            self._scan_failed(error)
+        else:
+            self._scan_slice()
 
     def _scan_slice(self) -> None:
         """Scans until the slice is used up, then lets others run and goes on."""
@@ -204,13 +209,16 @@ class Sampler:
             self._end_scan()
         except Exception as error:
             self._took(timer() - began)
-            self.table_costs.readings += 1
-            self.table_costs.failures += 1
-            self._table.forget()
-            self._table_based = False
-            reply = self._failure(error, "process table")
-            self._publish_procs(reply, good=False)
-            self._next_scan(self._interval())
+            self._scan_failed(error)
+
+    def _scan_failed(self, error: Exception) -> None:
+        self.table_costs.readings += 1
+        self.table_costs.failures += 1
+        self._table.forget()
+        self._table_based = False
+        reply = self._failure(error, "process table")
+        self._publish_procs(reply, good=False)
+        self._next_scan(self._interval())
 
     def _took(self, seconds: float) -> None:
         self._scan_cost += seconds
@@ -274,5 +282,6 @@ class Sampler:
         if (what, sw) not in self._logged:
             self._logged.add((what, sw))
             trace = None if foreseen else error
-            _log.warning("%s: the %s cannot be read: %s", sw, what, error, exc_info=trace)
+            with suppress(MemoryError):  # what goes on by itself must not end with a line of a log
+                _log.warning("%s: the %s cannot be read: %s", sw, what, error, exc_info=trace)
         return sw.wire

@@ -10,12 +10,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from asys.audit.records import Refusal
 from asys.errors import LinkError
 from asys.node.alarm import Alarm
-from asys.node.dispatch import NEW_KEYS
+from asys.node.dispatch import NEW_KEYS, failure
 from asys.node.health.counts import EVICTED, TOO_SLOW, Closing
 from asys.node.knock import Knock
 from asys.node.logs import clean
@@ -257,6 +258,15 @@ class Session(asyncio.Protocol):
             )
         self.abort()
 
+    def _fail(self, error: Exception) -> None:
+        """Ends a session in which an answer was lost, as memory ran out: nothing may come after it,
+        and whoever asked finds out at once.
+        """
+        with suppress(MemoryError):
+            _log.error("dropped %s %s", self.name, self._peer, exc_info=error)
+        self.ending = Closing.LOST
+        self.abort()
+
     def _leave(self) -> None:
         if not self.closed:
             self.closed = True
@@ -316,7 +326,10 @@ class Session(asyncio.Protocol):
                             refused = SW.DENIED
                             break
                         frame = opened
-                answer = table[frame.ins](self, frame)
+                try:
+                    answer = table[frame.ins](self, frame)
+                except Exception as error:  # what entries do not catch: memory has run out
+                    answer = failure(self, f"{frame.ins:02X}", error)
                 if type(answer) is not bytes:
                     if answer is NEW_KEYS:
                         if messages or parser.pending or self._channel.buffered:
@@ -347,6 +360,9 @@ class Session(asyncio.Protocol):
                 messages.extend(self._channel.receive(TURN))  # more, or half a record, or a bad one
         except LinkError as error:
             self._drop(str(error))
+            return
+        except Exception as error:
+            self._fail(error)
             return
         if refused is not None:
             _log.info("closed %s %s: answered %s", self.name, self._peer, refused)
@@ -397,11 +413,16 @@ class Session(asyncio.Protocol):
         return answer
 
     async def _answer_later(self, waiting: Coroutine[Any, Any, bytes]) -> None:
-        answer = await waiting
-        if not self.closed:
+        try:
+            answer = await waiting
+            if self.closed:
+                return
             self._answer([answer])
-            self._last_frame = self._clock.now()
-            self._release()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._last_frame = self._clock.now()
+        self._release()
 
     def _release(self) -> None:
         """One reason less not to go on."""

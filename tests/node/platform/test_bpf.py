@@ -131,8 +131,27 @@ def test_pins_below_the_state_directory(tmp_path: Path) -> None:
     assert bpf.is_mounted(str(tmp_path / "bpf"))
     pins.remove()
     assert not pins.found()
-    assert list(tmp_path.iterdir()) == []
+    assert not bpf.is_mounted(str(tmp_path / "bpf"))
     pins.remove()
+    assert os.listdir(tmp_path) == ["bpf"]  # where it is mounted next, without asking the disk
+
+
+def test_the_place_to_mount_at_is_made_once(tmp_path: Path) -> None:
+    system = tmp_path / "system"
+    pins = Pins(tmp_path / "state", system=str(system))
+    pins.prepare()
+    before = os.stat(tmp_path / "state" / "bpf")
+    pins.prepare()
+    pins.make()
+    pins.remove()
+    assert os.stat(tmp_path / "state" / "bpf") == before
+    system.mkdir()
+    bpf.mount(str(system))
+    try:
+        Pins(tmp_path / "other", system=str(system)).prepare()
+    finally:
+        bpf.unmount(str(system))
+    assert not (tmp_path / "other").exists()
 
 
 def test_pins_where_the_system_has_them(tmp_path: Path) -> None:
@@ -171,7 +190,7 @@ def test_a_mount_that_is_in_use_is_left(tmp_path: Path) -> None:
     os.close(fd)
     assert not pins.found()
     pins.remove()
-    assert list(tmp_path.iterdir()) == []
+    assert not bpf.is_mounted(str(tmp_path / "bpf"))
 
 
 def test_nothing_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

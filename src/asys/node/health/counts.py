@@ -36,6 +36,7 @@ class Closing(StrEnum):
     REVOKED = "it may not connect any more"
     REFUSED = "answered with a status word that ends it"
     FAULT = "what came was no whole record or frame"
+    LOST = "an answer to it was lost, as memory ran out"
 
 
 _SUCCESS: Final = SW.SUCCESS.wire

@@ -128,6 +128,8 @@ class LinuxIsolator:
             self._recover()
         except OSError as error:
             raise node_failure(error, "looking for isolations") from error
+        with suppress(OSError):  # the first isolation tries again, and says why not
+            self._pins.prepare()
         return self.standing()
 
     def name(self, pid: int, start: int) -> str:

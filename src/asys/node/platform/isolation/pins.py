@@ -66,6 +66,13 @@ class Pins:
                 return True
         return False
 
+    def prepare(self) -> None:
+        """Makes the directory that asyd would mount its own file system at: a request must not wait
+        for a disk, and the directory stays.
+        """
+        if not self._usable(self._system_mount) and not os.path.isdir(self._own_mount):
+            os.makedirs(self._own_mount, mode=0o700, exist_ok=True)
+
     def make(self) -> None:
         """Makes the place, where it is not there yet."""
         if self.found():
@@ -74,7 +81,7 @@ class Pins:
             self._base = self.system
         else:
             self._base = self._own
-            os.makedirs(self._own_mount, mode=0o700, exist_ok=True)
+            self.prepare()
             if not bpf.is_mounted(self._own_mount):
                 bpf.mount(self._own_mount)
         os.mkdir(self._base, 0o700)
@@ -92,9 +99,6 @@ class Pins:
             except OSError as error:
                 if error.errno not in (errno.EBUSY, errno.EPERM):  # somebody looks at it
                     raise
-                return
-        with suppress(FileNotFoundError):
-            os.rmdir(self._own_mount)
 
     # -- names
 
