@@ -180,8 +180,15 @@ class Daemon:
 
     def resident_kb(self) -> int:
         """Its share of memory (PSS)."""
+        return self._memory("Pss")
+
+    def anonymous_kb(self) -> int:
+        """What it has of memory that is neither of a file nor shared."""
+        return self._memory("Pss_Anon")
+
+    def _memory(self, what: str) -> int:
         rollup = Path(f"/proc/{self.pid}/smaps_rollup").read_text()
-        return int(re.findall(r"^Pss:\s*(\d+) kB$", rollup, re.MULTILINE)[0])
+        return int(re.findall(rf"^{what}:\s*(\d+) kB$", rollup, re.MULTILINE)[0])
 
 
 @contextmanager
