@@ -51,11 +51,34 @@ def cpu_seconds(pid: int) -> float:
 
 def proportional_kib(pid: int) -> int:
     """Resident memory; a page that n processes share counts 1/n (PSS)."""
+    return _rollup(pid, "Pss")
+
+
+def anonymous_kib(pid: int) -> int:
+    """The part of it that is neither of a file nor shared."""
+    return _rollup(pid, "Pss_Anon")
+
+
+def locked_kib(pid: int) -> int:
+    """The part of it that is locked."""
+    return _rollup(pid, "Locked")
+
+
+def _rollup(pid: int, what: str) -> int:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    found = re.search(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE)
+    found = re.search(rf"^{what}:\s+(\d+) kB", rollup, re.MULTILINE)
     if found is None:
-        raise BenchmarkError("this kernel tells no PSS")
+        raise BenchmarkError(f"this kernel tells no {what} of a process")
     return int(found[1])
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    return sorted(
+        int(child)
+        for thread in threads(pid)
+        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split()
+    )
 
 
 def process_count() -> int:

@@ -92,10 +92,12 @@ def own_node(
     checked: bool = True,
     audit: Path | None = None,
     launcher: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> Iterator[Target]:
     """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets.
 
-    `launcher` is a command that executes what stands behind it, in the same process.
+    `launcher` is a command that executes what stands behind it, in the same process; `options` are
+    more words for asyd.
 
     What agents do is on record in `audit`, whose files can go when the block has ended, or nowhere.
     """
@@ -105,25 +107,25 @@ def own_node(
     agents = config / "authorized_agents"
     agents.write_text(f"{agent.public.hex()} bench {granted}\n")
     agents.chmod(0o600)
-    options = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
-    options += ["--max-sessions-per-key", "1024", "--handshake-rate", "0"]
-    options += ["--audit", "off"] if audit is None else ["--audit-dir", str(audit)]
+    words = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
+    words += ["--max-sessions-per-key", "1024", "--handshake-rate", "0", *options]
+    words += ["--audit", "off"] if audit is None else ["--audit-dir", str(audit)]
     if supervisord is not None:
-        options += ["--supervisord", supervisord]
+        words += ["--supervisord", supervisord]
     said = config / "log"
     with (
         said.open("wb") as log,
         running(
-            [*launcher, sys.executable, "-c", ASYD if checked else UNCHECKED, *options],
+            [*launcher, sys.executable, "-c", ASYD if checked else UNCHECKED, *words],
             log,
             read=True,
         ) as process,
     ):
-        words = first_line(process).split()
-        if len(words) != 3 or words[0] != "READY":
+        ready = first_line(process).split()
+        if len(ready) != 3 or ready[0] != "READY":
             raise BenchmarkError(f"asyd did not start: {said.read_text().strip()}")
-        port = int(words[1].rpartition(":")[2])
-        key = bytes.fromhex(words[2])
+        port = int(ready[1].rpartition(":")[2])
+        key = bytes.fromhex(ready[2])
         target = Target("asyd", "127.0.0.1", port, key, agent, process.pid)
         if audit is None:
             yield target
