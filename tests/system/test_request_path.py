@@ -225,15 +225,12 @@ def ask_admin(asyd: Daemon, *words: str) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
-@pytest.mark.parametrize("audit", ["off", "on"])
-def test_a_request_opens_imports_and_starts_nothing(tmp_path: Path, audit: str) -> None:
+def test_a_request_opens_imports_and_starts_nothing(tmp_path: Path) -> None:
     report = tmp_path / "report"
     packages = Packages(tmp_path / "vendors")
     vendor = packages.add(DOMAIN, INSTRUCTIONS, HANDLERS)
     tmp_path.chmod(0o755)
-    options = ["--vendor", DOMAIN, "--audit", audit, "--throttle-lease", "1h"]
-    if audit == "on":
-        options += ["--audit-parameters", "on"]
+    options = ["--vendor", DOMAIN, "--audit", "on", "--audit-parameters", "on"]
     driven.clear()
     pins = f"{tmp_path}/asyd/state/bpf/"
     before = packages.prelude + "\n" + prelude(report, pins)
@@ -255,7 +252,7 @@ def test_a_request_opens_imports_and_starts_nothing(tmp_path: Path, audit: str) 
                     rekey(agent)
                     bad_frames(agent, asyd)
                 strangers(asyd)
-                admin(asyd)
+            admin(asyd)
         assert (threads(asyd.pid), children(asyd.pid)) == there
         assert faults(report) == []
     assert opened.paths == []
