@@ -1,11 +1,21 @@
 # make setup | demo | test | lint | format | bench | bench-peers | docs | generate | screenshots | clean
+# make wheel | binary | sbom | binary-lock
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 PEERS := $(VENV)/.peers
 
+# The time in what is built, so that the same sources give the same bytes.
+export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+
+# The executable is made of Debian's Python: its headers, library and standard library.
+DEBIAN_PYTHON ?= /usr/bin/python3.11
+BINARY := dist/asyd-$(shell uname -m)
+WHEELS := build/binary/wheels
+
 .PHONY: setup demo test lint format bench bench-peers docs generate screenshots clean
+.PHONY: wheel binary sbom binary-lock
 
 setup: $(STAMP)
 
@@ -58,6 +68,29 @@ generate: $(STAMP)
 # What `asys top` draws, kept by the tests; look at the difference before you commit it.
 screenshots: $(STAMP)
 	ASYS_WRITE_SCREENS=1 $(BIN)/python -m pytest -q tests/tui/test_screens.py
+
+wheel: $(STAMP)
+	rm -f dist/asys-*.whl
+	umask 022; $(BIN)/python -m hatchling build --target wheel --directory dist >&2
+
+# One file that runs without Python, see docs/guides/binary.md; its SBOM lies beside it.
+binary: wheel
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+	  --only-binary :all: --python-version 3.11 --implementation cp \
+	  --abi cp311 --abi abi3 --abi none --platform manylinux_2_34_x86_64 \
+	  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+	  --requirement packaging/binary/requirements.txt --dest $(WHEELS)
+	cp dist/asys-*.whl $(WHEELS)
+	PYTHONHASHSEED=0 $(DEBIAN_PYTHON) -P -s packaging/binary/build.py $(WHEELS) $(BINARY)
+
+# What is in the wheel and in the executable, as CycloneDX.
+sbom: binary
+	$(BIN)/python packaging/binary/sbom.py $(BINARY) dist/asys-*.whl
+
+binary-lock: $(STAMP)
+	$(BIN)/python packaging/binary/lock.py > packaging/binary/requirements.new
+	mv packaging/binary/requirements.new packaging/binary/requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache

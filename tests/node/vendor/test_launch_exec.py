@@ -110,7 +110,7 @@ async def test_a_vendor_that_is_not_installed_says_so(launcher: ExecLauncher) ->
 async def test_no_process_to_be_had(
     launcher: ExecLauncher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(launch_exec, "interpreter", lambda: "/nothing/python")
+    monkeypatch.setattr(launch_exec, "runner", lambda: ("/nothing/python",))
     with pytest.raises(LaunchError, match="no process can be started"):
         await launcher.launch(Enabled(DOMAIN))
 

@@ -1,11 +1,19 @@
 """The process of a collector that writes: a thread for each node. Started by `keeper`.
 
-It ends when the process that listens has ended. What was not acknowledged by then does not count.
+disk.py FD DIR DEBUG
+
+It starts as a file and finds this very version of `asys`. It ends when the process that listens has ended. What was not acknowledged by then does not count.
 While it lives it holds DIR/lock locked, so that no second one writes there: not even when the first
 can end only after its disk has answered.
 """
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if __name__ == "__main__" and __spec__ is None:
+    sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import errno
 import fcntl
@@ -14,10 +22,8 @@ import os
 import queue
 import signal
 import socket
-import sys
 import threading
 import time
-from pathlib import Path
 from typing import Final
 
 from asys.audit.collector.directory import CollectorDir
@@ -173,7 +179,7 @@ def lock(root: Path, patience: float = LOCK_SECONDS) -> int:
 
 
 def main() -> None:
-    """`python -I -m asys.audit.collector.disk FD DIR DEBUG`."""
+    """Serves until the other end of FD is closed."""
     fd, directory, debug = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "1"
     for number in _IGNORED:  # it ends with the one that listens
         signal.signal(number, signal.SIG_IGN)

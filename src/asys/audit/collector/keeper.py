@@ -7,11 +7,11 @@ import contextlib
 import logging
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from asys.audit.collector.frames import FrameReader, Message, What
+from asys.node.children import runner
 from asys.node.clock import Clock, Handle
 
 _log = logging.getLogger("asys.collector")
@@ -20,7 +20,7 @@ FIRST_PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 10.0
 """Seconds until a process that has died is started again; doubled each time."""
 
-PROGRAM: Final = "asys.audit.collector.disk"
+PROGRAM: Final = Path(__file__).with_name("disk.py")
 
 
 class CannotStart(Exception):
@@ -103,7 +103,7 @@ class Keeper(asyncio.Protocol):
         words = [str(theirs.fileno()), str(self._root), "1" if self._debug else "0"]
         try:
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
-                [sys.executable, "-I", "-m", PROGRAM, *words],
+                [*runner(), PROGRAM, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from asys.node.audit.parameters import JOURNAL
 from asys.node.audit.ring import DOING, READING, Ring
 from asys.node.audit.shadow.host import Shadow, ShadowHost
 from asys.node.audit.writer import WORKS, WriterOptions
+from asys.node.children import runner
 from asys.node.clock import Clock, Handle
 
 KEEPER: Final = Path(__file__).parent / "keeper.py"
@@ -96,7 +96,7 @@ class Supervisor:
             journal = self._journal.fd if self._journal is not None else -1
             passed = (self._doing.fd, self._reading.fd, journal, theirs.fileno())
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
-                [sys.executable, "-I", KEEPER, *map(str, passed), *self._options.words()],
+                [*runner(), KEEPER, *map(str, passed), *self._options.words()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -13,7 +13,6 @@ import logging
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
+from asys.node.children import runner
 from asys.node.disk.state_writer import ANSWER_HEAD, Write
 
 WRITER: Final = Path(__file__).with_name("state_writer.py")
@@ -237,7 +237,7 @@ class _Child:
         """OSError when it cannot be started."""
         # Isolated, and without site-packages: it starts quickly and imports nothing foreign.
         self._process = subprocess.Popen(  # noqa: S603  this package's own program
-            [sys.executable, "-I", "-S", str(WRITER)],
+            [*runner(site=False), str(WRITER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

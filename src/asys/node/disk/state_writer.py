@@ -173,5 +173,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[3]))
+    if __spec__ is None:
+        sys.path.append(str(Path(__file__).parents[3]))
     main()

@@ -55,11 +55,6 @@ class Launcher(Protocol):
         """Nothing more will be started."""
 
 
-def interpreter() -> str:
-    """The interpreter that runs asyd."""
-    return sys.executable
-
-
 def import_path() -> list[str]:
     """The directories from which asyd imports, so that a worker finds the same packages."""
     return [path for path in sys.path if path and os.path.isdir(path)]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from asys.node.children import runner
 from asys.node.platform import cage, privileges
 from asys.node.platform.cage import Cage
 from asys.node.vendor.enabled import CONFIG_VARIABLE, Enabled
@@ -22,7 +23,6 @@ from asys.node.vendor.launch import (
     WORKER,
     LaunchError,
     import_path,
-    interpreter,
     needed,
 )
 from asys.vendor.worker import NO_MEMORY
@@ -136,7 +136,7 @@ class ExecLauncher:
         if enabled.user:
             uid, gid, groups = identity(enabled.user)
         return Cage(
-            command=(interpreter(), "-I", str(WORKER), enabled.domain, "3", *self._path),
+            command=(*runner(), str(WORKER), enabled.domain, "3", *self._path),
             uid=uid,
             gid=gid,
             groups=groups,
@@ -151,7 +151,7 @@ class ExecLauncher:
 
 def _execute(inside: str, fd: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603  this package's own program
-        [interpreter(), "-I", str(_CAGE), str(fd), inside, str(os.getpid())],
+        [*runner(), str(_CAGE), str(fd), inside, str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

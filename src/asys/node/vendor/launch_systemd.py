@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from asys.node.children import runner
 from asys.node.disk.files import write_atomically
 from asys.node.platform.base import NoSuchTarget, PlatformError
 from asys.node.platform.cage import MAPPED_BYTES, hidden
@@ -20,7 +21,7 @@ from asys.node.platform.services.own_unit import own_cgroup
 from asys.node.platform.services.systemd import PRIVATE_SOCKET
 from asys.node.platform.services.systemd_units import SystemdUnits
 from asys.node.vendor.enabled import CONFIG_VARIABLE, Enabled
-from asys.node.vendor.launch import WORKER, LaunchError, import_path, interpreter, needed
+from asys.node.vendor.launch import WORKER, LaunchError, import_path, needed
 from asys.node.vendor.launch_exec import (
     GRACE_SECONDS,
     USER_PROCESSES,
@@ -161,8 +162,10 @@ class SystemdLauncher:
 
     async def _write(self, enabled: Enabled) -> None:
         """Writes the unit's files where they are not there yet. LaunchError, PlatformError."""
+        from importlib.resources import files as resources  # memory that most can do without
+
         files = {
-            self._directory / name: Path(__file__).with_name(name).read_text(encoding="utf-8")
+            self._directory / name: (resources("asys.node.vendor") / name).read_text(encoding="utf-8")
             for name in TEMPLATES
         }
         granted = self._directory / f"asyd-vendor@{enabled.domain}.service.d" / GRANTED
@@ -184,7 +187,7 @@ class SystemdLauncher:
 
     def granted(self, enabled: Enabled) -> str:
         """What one vendor has beyond the template, as the text of a drop-in."""
-        words = [interpreter(), "-I", str(WORKER), enabled.domain, "3", *self._path]
+        words = [*runner(lasting=True), str(WORKER), enabled.domain, "3", *self._path]
         lines = [
             "# Written by asyd from its --vendor; it is written anew when asyd starts.",
             "[Service]",

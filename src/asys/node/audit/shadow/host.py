@@ -8,7 +8,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from asys.node.audit.log import AuditLog
 from asys.node.audit.shadow.strict import Strict
 from asys.node.audit.shadow.words import MOVED, NOTED, Destination
+from asys.node.children import runner
 from asys.node.clock import Clock, Handle
 from asys.protocol.keys import PrivateKey
 
@@ -95,7 +95,7 @@ class ShadowHost:
             passed = (log.doing.fd, log.reading.fd, theirs.fileno(), held)
             words = [*map(str, passed), str(self._directory), *shadow.destination.words()]
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
-                [sys.executable, "-I", SHIPPER, *words],
+                [*runner(), SHIPPER, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

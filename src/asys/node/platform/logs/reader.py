@@ -11,11 +11,11 @@ import asyncio
 import logging
 import socket
 import subprocess
-import sys
 from collections import deque
 from pathlib import Path
 from typing import Final
 
+from asys.node.children import runner
 from asys.node.clock import Clock, Handle
 from asys.node.platform.base import NoSuchTarget, SystemFailure, Unsupported
 from asys.node.platform.logs import wire as log_wire
@@ -143,7 +143,7 @@ class LogReader:
             # Isolated, and without site-packages: it starts quickly and imports nothing foreign.
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
                 [
-                    *(sys.executable, "-I", "-S", self._program),
+                    *(*runner(site=False), self._program),
                     *(str(theirs.fileno()), self._place.value),
                 ],
                 stdin=subprocess.DEVNULL,

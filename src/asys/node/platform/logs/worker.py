@@ -96,5 +96,6 @@ class Reader:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).resolve().parents[4]))
+    if __spec__ is None:
+        sys.path.append(str(Path(__file__).resolve().parents[4]))
     main(sys.argv[1:])
