@@ -14,17 +14,21 @@ from __future__ import annotations
 import _imp
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from errno import EIO
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from zipimport import zipimporter
+from zlib import decompressobj
 
 from _asys_launcher import load_library
 from asys_contents import EXTENSIONS, LIBRARIES
 
 SELF = "/proc/self/exe"
 RUN = "--asys-run"
+
+_PIECE = 64 << 10
 
 _MFD_EXEC = 0x10
 """Linux 6.3: says that it is meant to be executed; before, that was understood."""
@@ -86,20 +90,34 @@ class FromMemory(MetaPathFinder, Loader):
 
     def _copied(self, entry: str) -> int:
         """A descriptor of memory with an entry of the archive in it. OSError."""
-        data = self._archive.get_data(f"{SELF}/{entry}")
         name = entry.rpartition("/")[2]
         try:
             fd = os.memfd_create(name, os.MFD_CLOEXEC | _MFD_EXEC)
         except OSError:
             fd = os.memfd_create(name, os.MFD_CLOEXEC)
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(fd, view) :]
+            for data in self._pieces(entry):
+                while data:
+                    data = data[os.write(fd, data) :]
         except BaseException:
             os.close(fd)
             raise
         return fd
+
+    def _pieces(self, entry: str) -> Iterator[bytes]:
+        """What is in an entry, piece by piece: the largest has more than 10 MB. OSError."""
+        _, _, packed, _, place, _, _, _ = vars(self._archive)["_files"][entry]
+        with open(SELF, "rb") as file:
+            file.seek(place + 26)
+            head = file.read(4)  # the lengths of name and extra in the entry's own header
+            file.seek(int.from_bytes(head[:2], "little") + int.from_bytes(head[2:], "little"), 1)
+            unpacker = decompressobj(-15)
+            while packed > 0 and (data := file.read(min(packed, _PIECE))):
+                packed -= len(data)
+                yield unpacker.decompress(data)
+            yield unpacker.flush()
+            if not unpacker.eof:
+                raise OSError(EIO, f"{entry} is not whole in {sys.executable}")
 
 
 def run_program(archive: zipimporter, path: str) -> None:
@@ -109,7 +127,7 @@ def run_program(archive: zipimporter, path: str) -> None:
     name = path.removesuffix(".pyc").removesuffix(".py")
     main = ModuleType("__main__")
     main.__file__ = archive.get_filename(name)
-    main.__spec__ = ModuleSpec("__main__", archive, origin=main.__file__)
+    main.__spec__ = ModuleSpec("__main__", None, origin=main.__file__)
     sys.modules["__main__"] = main
     exec(archive.get_code(name), main.__dict__)  # noqa: S102  a program of our own
 

@@ -1,8 +1,8 @@
-"""Builds asyd as one file: python3.11 -I build.py WHEELS OUT
+"""Builds asyd as one file: build.py WHEELS OUT, as `make binary` runs it.
 
 WHEELS is a directory with the wheel of asys and those of requirements.txt. OUT becomes the
-executable, and OUT.contents.json says of what it is made, for sbom.py. It runs with the Python whose
-standard library goes in, Debian's, and with nothing but that library.
+executable, and OUT.contents.json says of what it is made, for sbom.py. Debian's Python runs it: its
+standard library is what goes in.
 
 The same sources give the same bytes: entries are sorted, their time is SOURCE_DATE_EPOCH, bytecode
 is of the unchecked kind, and no path of the build is in it.
@@ -11,8 +11,8 @@ is of the unchecked kind, and no path of the build is in it.
 from __future__ import annotations
 
 import hashlib
-import importlib._bootstrap_external as external  # type: ignore[import-not-found, unused-ignore]
 import json
+import marshal
 import os
 import re
 import subprocess
@@ -22,31 +22,45 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parent
 
 LEFT_OUT: Final = frozenset(
-    "__pycache__ config-3.11-x86_64-linux-gnu dist-packages distutils ensurepip idlelib lib-dynload "
-    "lib2to3 msilib pydoc_data site-packages sqlite3 test tests tkinter turtledemo venv "
-    "sitecustomize.py turtle.py".split()
+    {
+        *("__pycache__", "config-3.11-x86_64-linux-gnu", "dist-packages", "distutils", "ensurepip"),
+        *("idlelib", "lib-dynload", "lib2to3", "msilib", "pydoc_data", "site-packages"),
+        *("sitecustomize.py", "sqlite3", "test", "tests", "tkinter", "turtle.py", "turtledemo"),
+        "venv",
+    }
 )
 """Of the standard library: what nobody imports here, and what needs a library for it."""
 
+NOT_FROM_WHEELS: Final = (".dist-info/RECORD", ".dist-info/WHEEL", ".pyi", ".pyx", ".pxd", ".pxi")
+"""Of packages: what only installers and compilers read."""
+
 DYNAMIC: Final = (
-    "_asyncio _contextvars _ctypes _decimal _hashlib _json _lsprof _multibytecodec "
-    "_multiprocessing _posixshmem _queue _ssl _typing _uuid _zoneinfo mmap resource termios"
-).split()
+    *("_asyncio", "_contextvars", "_ctypes", "_decimal", "_hashlib", "_json", "_multibytecodec"),
+    *("_multiprocessing", "_posixshmem", "_queue", "_ssl", "_typing", "_zoneinfo"),
+    *("mmap", "resource", "termios"),
+)
 """Extension modules of the standard library that are files of their own."""
 
 GLIBC: Final = frozenset(
-    "libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1 ld-linux-x86-64.so.2".split()
+    {
+        *("libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"),
+        "ld-linux-x86-64.so.2",
+    }
 )
 """Libraries that the machine has; all others are in the archive."""
 
 STATIC: Final = ("libz.a", "libexpat.a")
 """Libraries that the interpreter needs, linked into it."""
+
+_UNCHECKED: Final = 1
+"""The flags of bytecode that names its source by a hash that nobody compares."""
 
 _SONAME: Final = re.compile(r"\((NEEDED|SONAME)\).*\[(.*)\]")
 _EXTENSION: Final = re.compile(r"(.*?)(\.cpython-311-x86_64-linux-gnu|\.abi3)?\.so")
@@ -65,7 +79,7 @@ def output(*command: str | Path) -> str:
 def compiled(source: bytes, name: str) -> bytes:
     """A module as bytecode that is never compared with its source."""
     code = compile(source, name, "exec", dont_inherit=True, optimize=0)
-    return bytes(external._code_to_hash_pyc(code, b"\0" * 8, False))
+    return MAGIC_NUMBER + _UNCHECKED.to_bytes(4, "little") + bytes(8) + marshal.dumps(code)
 
 
 def add(entries: Entries, name: str, data: bytes) -> None:
@@ -90,20 +104,22 @@ def standard_library(entries: Entries) -> None:
 def wheel(entries: Entries, path: Path) -> dict[str, Any]:
     """What is in a wheel, but for what installers alone read; who it is."""
     metadata = ""
+    sboms = []
     with zipfile.ZipFile(path) as archive:
-        for name in sorted(archive.namelist()):
+        for name in sorted(one for one in archive.namelist() if not one.endswith("/")):
             data = archive.read(name)
             if name.endswith(".dist-info/METADATA"):
                 metadata = data.decode()
-            elif name.endswith((".dist-info/RECORD", ".dist-info/WHEEL", ".pyi", ".pyx", ".pxd")):
-                continue
-            if not name.endswith("/"):
+            if ".dist-info/sboms/" in name:
+                sboms.append(json.loads(data))
+            elif not name.endswith(NOT_FROM_WHEELS):
                 add(entries, name, data)
     return {
         "kind": "wheel",
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "metadata": metadata,
+        "sboms": sboms,
     }
 
 
@@ -192,10 +208,8 @@ def packages(files: list[Path]) -> Iterator[dict[str, Any]]:
     """The Debian packages that files are from."""
     owners: dict[str, list[str]] = {}
     for path in files:
-        try:
-            found = output("dpkg-query", "--search", path)
-        except subprocess.CalledProcessError:  # it is listed by its name before /lib was a link
-            found = output("dpkg-query", "--search", str(path).removeprefix("/usr"))
+        # What was packaged before /lib became a link is listed there.
+        found = output("dpkg-query", "--search", f"*{str(path).removeprefix('/usr')}")
         owners.setdefault(found.split(":")[0], []).append(path.name)
     for name, names in sorted(owners.items()):
         shown = output("dpkg-query", "--show", "-f", "${Version} ${source:Package}\n", name)
@@ -208,6 +222,18 @@ def packages(files: list[Path]) -> Iterator[dict[str, Any]]:
             "files": sorted(names),
             "copyright": Path("/usr/share/doc", name, "copyright").read_text(encoding="utf-8"),
         }
+
+
+def libuv(wheels: Path, scratch: Path) -> dict[str, Any]:
+    """The library that is linked into uvloop, by what it says itself."""
+    for path in wheels.glob("uvloop-*.whl"):
+        with zipfile.ZipFile(path) as inside:
+            inside.extractall(scratch / "uvloop")
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import uvloop.loop as loop; "
+    code += "print(loop.libuv_get_version())"
+    number = int(output(sys.executable, "-I", "-c", code, scratch / "uvloop"))
+    version = f"{number >> 16}.{number >> 8 & 0xFF}.{number & 0xFF}"
+    return {"kind": "bundled", "name": "libuv", "version": version, "in": "uvloop"}
 
 
 def archive(entries: Entries, target: Path, when: int) -> None:
@@ -239,6 +265,7 @@ def build(wheels: Path, out: Path, when: int) -> None:
         for one in contents:
             if one["kind"] == "deb":
                 add(entries, f"licenses/{one['name']}", one.pop("copyright").encode())
+        contents.append(libuv(wheels, Path(scratch)))
         archive(entries, parts, when)
         out.parent.mkdir(parents=True, exist_ok=True)
         temporary = out.with_suffix(".new")

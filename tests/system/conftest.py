@@ -1,11 +1,13 @@
-"""A real systemd for the tests that need one."""
+"""What is made once for many tests: a real systemd, asyd as one file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from support.one_file import built_once, one_file_missing
 from support.systemd_box import Gate, SystemdBox, systemd_box_missing
 
 
@@ -35,3 +37,12 @@ def gate(box: SystemdBox) -> Iterator[Gate]:
     made = Gate(box.share)
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with what `make sbom` makes; one for all processes of a test run."""
+    missing = one_file_missing()
+    if missing:
+        pytest.skip(f"asyd as one file {missing}")
+    return built_once(tmp_path_factory)

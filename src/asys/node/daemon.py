@@ -12,6 +12,7 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ from asys import __version__
 from asys.client.address import Address as CollectorAddress
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.controls import NodeControls, report_agents
-from asys.node.admin.server import AdminServer, serve_admin
+from asys.node.admin.server import AdminDoor
 from asys.node.agents.authority import Store
 from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
 from asys.node.agents.directory import Delegate
@@ -44,7 +45,7 @@ from asys.node.held import beside
 from asys.node.held.isolations import Isolations, open_isolations
 from asys.node.held.throttled import Throttling
 from asys.node.held.throttled_store import Entry, ThrottledStore
-from asys.node.listen import Address, listen
+from asys.node.listen import Address, ListenError, listen
 from asys.node.logs import set_up
 from asys.node.platform import choose_platform, settle_allocator
 from asys.node.platform.base import Platform, Unsupported
@@ -178,15 +179,16 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
     report_agents(config, node)
     make_room(options.limits)
     asyncio.get_running_loop().set_exception_handler(partial(_on_loop_error, node))
-    servers: list[asyncio.Server | AdminServer | MetricsServer] = []
+    admin = AdminDoor(controls, where.admin_socket)
+    servers: list[asyncio.Server | AdminDoor | MetricsServer] = [admin]
     listening: list[Address] = []
     try:
         if node.isolations is not None:
             await node.isolations.recover()
         if node.throttled is not None:
             await node.throttled.look()  # what was stopped before may have ended since
-        end = _handle_signals(controls, notifier)
-        servers.append(serve_admin(controls, where.admin_socket))
+        end = _handle_signals(lambda: _look_again(controls, notifier, blackout, admin))
+        admin.open()
         # Not before: an order that comes when nobody listens yet is left in the flag.
         node.authority.set_dark(blackout.load())
         for address in options.addresses:
@@ -369,14 +371,26 @@ def make_room(limits: Limits) -> None:
         )
 
 
-def _handle_signals(controls: NodeControls, notifier: Notifier) -> asyncio.Event:
-    """SIGHUP reads the agents again; SIGTERM and SIGINT set the event that ends the daemon."""
+def _handle_signals(look_again: Callable[[], None]) -> asyncio.Event:
+    """SIGHUP looks again; SIGTERM and SIGINT set the event that ends the daemon."""
     loop = asyncio.get_running_loop()
     end = asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, reload, controls, notifier)
+    loop.add_signal_handler(signal.SIGHUP, look_again)
     loop.add_signal_handler(signal.SIGTERM, end.set)
     loop.add_signal_handler(signal.SIGINT, end.set)
     return end
+
+
+def _look_again(
+    controls: NodeControls, notifier: Notifier, blackout: Blackout, admin: AdminDoor
+) -> None:
+    """Reads `authorized_agents` again, and makes what there was no room for at the start."""
+    reload(controls, notifier)
+    try:
+        blackout.prepare()
+        admin.open()
+    except (ConfigError, ListenError) as error:
+        _log.error("%s", error)
 
 
 def reload(controls: NodeControls, notifier: Notifier) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and __spec__ is None:
+if __name__ == "__main__" and not __spec__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import asyncio

@@ -2,9 +2,9 @@
 
 disk.py FD DIR DEBUG
 
-It starts as a file and finds this very version of `asys`. It ends when the process that listens has ended. What was not acknowledged by then does not count.
-While it lives it holds DIR/lock locked, so that no second one writes there: not even when the first
-can end only after its disk has answered.
+It starts as a file and finds this very version of `asys`. It ends when the process that listens has
+ended. What was not acknowledged by then does not count. While it lives it holds DIR/lock locked, so
+that no second one writes there: not even when the first can end only after its disk has answered.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and __spec__ is None:
+if __name__ == "__main__" and not __spec__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 import errno

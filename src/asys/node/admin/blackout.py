@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from asys.node.disk.files import (
+    NO_ROOM,
     ConfigError,
     is_there,
     locked,
@@ -38,11 +39,15 @@ class Blackout:
     def prepare(self) -> None:
         """Makes what is missing, the directory or the file, so that `set` needs no room later.
 
+        Where there is no room now that is logged; once there is, this may be called again.
         ConfigError when they are not to be had, or when others may write in the directory.
         """
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                self._go_without(error)
+                return
             raise ConfigError(
                 f"{self._directory}: {error.strerror}; name another directory with --state-dir"
             ) from error
@@ -52,9 +57,12 @@ class Blackout:
                 if not is_there(self.path):
                     write_atomically(self.path, LIGHT, 0o600)
         except OSError as error:
+            if error.errno in NO_ROOM:
+                self._go_without(error)
+                return
             raise ConfigError(
-                f"{self.path} cannot be made: {error.strerror}; make room for it, or name another "
-                "directory with --state-dir"
+                f"{self.path} cannot be made: {error.strerror}; name another directory with "
+                "--state-dir"
             ) from error
 
     def load(self) -> bool:
@@ -89,6 +97,14 @@ class Blackout:
                 raise
             except OSError:
                 await replace(self.path, data)
+
+    def _go_without(self, error: OSError) -> None:
+        _log.error(
+            "%s cannot be made: %s; until it can, what `asyd dark` orders ends with this process: "
+            "make room, and send SIGHUP",
+            self.path,
+            error.strerror,
+        )
 
     def _read(self) -> bool:
         data = read_private(self.path, forbidden=0o022, mend="600", limit=1)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asys.node.admin.verbs import Controls, NoSuchOrder, Verbs, line
-from asys.node.disk.files import locked
+from asys.node.disk.files import NO_ROOM, locked
 from asys.node.disk.places import socket_address
 from asys.node.listen import ListenError, clear_stale, peer_credentials
 from asys.node.logs import Throttled
@@ -168,11 +168,41 @@ class AdminServer:
         return request
 
 
+class NoRoomError(ListenError):
+    """There is no room for the socket now."""
+
+
+class AdminDoor:
+    """The way in for admins: open from the start, or as soon as there is room for its socket.
+
+    A socket is a file; a disk that takes none must not keep asyd from starting.
+    """
+
+    def __init__(self, controls: Controls, path: Path) -> None:
+        self._controls = controls
+        self._path = path
+        self._server: AdminServer | None = None
+
+    def open(self) -> None:
+        """Opens it if it is not. No room is logged, and it may be tried again; else ListenError."""
+        if self._server is not None:
+            return
+        try:
+            self._server = serve_admin(self._controls, self._path)
+        except NoRoomError as error:
+            _log.error("%s; until then no order of an admin is heard but signals", error)
+
+    def close(self) -> None:
+        """As AdminServer.close."""
+        if self._server is not None:
+            self._server.close()
+
+
 def serve_admin(controls: Controls, path: Path, *, seconds: float = REQUEST_SECONDS) -> AdminServer:
     """Answers admins on a Unix socket at `path`, from the running event loop.
 
     The directory is made if it is not there. ListenError when the socket is not to be had: another
-    asyd has it, or others than its owner may enter the directory.
+    asyd has it, or others than its owner may enter the directory. NoRoomError: there is no room.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,6 +213,10 @@ def serve_admin(controls: Controls, path: Path, *, seconds: float = REQUEST_SECO
             listener = _bound(address)
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno in NO_ROOM:
+            raise NoRoomError(
+                f"cannot listen on unix:{path}: {reason}; make room, and send SIGHUP"
+            ) from error
         raise ListenError(
             f"cannot listen on unix:{path}: {reason}; name another path with --admin-socket"
         ) from error

@@ -28,7 +28,7 @@ LAST_TRIES: Final = 5
 
 def main(arguments: list[str]) -> int:
     """Keeps a writer alive until one has done everything."""
-    if __spec__ is None:
+    if not __spec__:
         sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
     from asys.node.audit.ring import Ring
     from asys.node.audit.writer import IGNORED, WriterOptions, work

@@ -7,12 +7,14 @@ authorized_agents   one agent a line
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Final
 
 from asys.node.agents.book import AgentBook, parse_agents
 from asys.node.disk.files import (
+    NO_ROOM,
     ConfigError,
     is_there,
     locked,
@@ -26,6 +28,9 @@ from asys.protocol.limits import KEY_SIZE
 
 MAX_AGENTS_FILE: Final = 16 << 20
 """Bytes of `authorized_agents` that are read at most: some 100,000 agents."""
+
+
+_log = logging.getLogger("asyd")
 
 
 def default_config_dir() -> Path:
@@ -114,6 +119,9 @@ class ConfigDir:
                 write_atomically(self.public_path, key.public, 0o644)
                 return
         except OSError as error:
+            if error.errno in NO_ROOM:  # nothing but the copy is missing
+                _log.warning("%s cannot be made: %s", self.public_path, error.strerror)
+                return
             raise ConfigError(f"{self.public_path}: {error.strerror}") from error
         if shown != key.public:
             raise ConfigError(

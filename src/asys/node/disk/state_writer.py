@@ -173,6 +173,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    if __spec__ is None:
+    if not __spec__:
         sys.path.append(str(Path(__file__).parents[3]))
     main()

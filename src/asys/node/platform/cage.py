@@ -24,7 +24,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-if __name__ == "__main__" and __spec__ is None:
+if __name__ == "__main__" and not __spec__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from asys.node.platform import confine, oom

@@ -165,7 +165,9 @@ class SystemdLauncher:
         from importlib.resources import files as resources  # memory that most can do without
 
         files = {
-            self._directory / name: (resources("asys.node.vendor") / name).read_text(encoding="utf-8")
+            self._directory / name: (resources("asys.node.vendor") / name).read_text(
+                encoding="utf-8"
+            )
             for name in TEMPLATES
         }
         granted = self._directory / f"asyd-vendor@{enabled.domain}.service.d" / GRANTED

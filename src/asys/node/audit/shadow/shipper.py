@@ -14,7 +14,7 @@ from pathlib import Path
 
 def main(arguments: list[str]) -> None:
     """Works until asyd has ended."""
-    if __spec__ is None:
+    if not __spec__:
         sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
     from asys.node.audit.shadow.road import work
     from asys.node.audit.shadow.words import Destination

@@ -143,7 +143,7 @@ class LogReader:
             # Isolated, and without site-packages: it starts quickly and imports nothing foreign.
             self._process = subprocess.Popen(  # noqa: S603  this package's own program
                 [
-                    *(*runner(site=False), self._program),
+                    *(*runner(site=False), str(self._program)),
                     *(str(theirs.fileno()), self._place.value),
                 ],
                 stdin=subprocess.DEVNULL,

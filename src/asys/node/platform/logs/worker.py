@@ -96,6 +96,6 @@ class Reader:
 
 
 if __name__ == "__main__":
-    if __spec__ is None:
+    if not __spec__:
         sys.path.append(str(Path(__file__).resolve().parents[4]))
     main(sys.argv[1:])
