@@ -206,11 +206,17 @@ def launcher(scratch: Path) -> bytes:
 
 def packages(files: list[Path]) -> Iterator[dict[str, Any]]:
     """The Debian packages that files are from."""
+    # What was packaged before /lib became a link is listed there.
+    places = sorted({str(path).removeprefix("/usr") for path in files})
+    command = ("dpkg-query", "--search", *places, *(f"/usr{one}" for one in places))
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     owners: dict[str, list[str]] = {}
-    for path in files:
-        # What was packaged before /lib became a link is listed there.
-        found = output("dpkg-query", "--search", f"*{str(path).removeprefix('/usr')}")
-        owners.setdefault(found.split(":")[0], []).append(path.name)
+    for line in done.stdout.splitlines():
+        owner, _, path = line.partition(": ")
+        owners.setdefault(owner.split(":")[0], []).append(os.path.basename(path))
+    unknown = {os.path.basename(one) for one in places}.difference(*owners.values())
+    if unknown:
+        raise FileNotFoundError(f"no package of Debian's has {', '.join(sorted(unknown))}")
     for name, names in sorted(owners.items()):
         shown = output("dpkg-query", "--show", "-f", "${Version} ${source:Package}\n", name)
         version, source = shown.splitlines()[0].split()
@@ -239,7 +245,7 @@ def libuv(wheels: Path, scratch: Path) -> dict[str, Any]:
 def archive(entries: Entries, target: Path, when: int) -> None:
     """The zip archive, in the order of the names."""
     date = max(time.gmtime(when)[:6], (1980, 1, 1, 0, 0, 0))
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as into:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as into:
         for name, data in sorted(entries.items()):
             info = zipfile.ZipInfo(name, date)
             info.external_attr = 0o644 << 16
