@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -188,16 +189,29 @@ def answering(
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[Path]:
-    """A file system of 1 MB at `directory`; root only."""
+def small_disk(directory: Path, files: int = 1000) -> Iterator[Path]:
+    """A file system of 1 MB at `directory`, with room for so many files; root only."""
     directory.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m,mode=0700", "tmpfs", str(directory)], check=True
-    )
+    options = f"size=1m,mode=0700,nr_inodes={files}"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True)
     try:
         yield directory
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill_with_files(directory: Path) -> list[Path]:
+    """Leaves no room for one more file on the file system of `directory`; those that fill it."""
+    made: list[Path] = []
+    while True:
+        path = directory / f"filler-{len(made)}"
+        try:
+            path.touch()
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return made
+        made.append(path)
 
 
 def fill(directory: Path) -> None:

@@ -384,13 +384,13 @@ def _handle_signals(look_again: Callable[[], None]) -> asyncio.Event:
 def _look_again(
     controls: NodeControls, notifier: Notifier, blackout: Blackout, admin: AdminDoor
 ) -> None:
-    """Reads `authorized_agents` again, and makes what there was no room for at the start."""
-    reload(controls, notifier)
+    """Makes what there was no room for at the start, and reads `authorized_agents` again."""
     try:
         blackout.prepare()
         admin.open()
     except (ConfigError, ListenError) as error:
         _log.error("%s", error)
+    reload(controls, notifier)
 
 
 def reload(controls: NodeControls, notifier: Notifier) -> None:

@@ -21,10 +21,19 @@ import uvloop
 
 from asys.node import listen
 from asys.node.admin import server as admin
-from asys.node.admin.server import serve_admin
+from asys.node.admin.server import AdminDoor, serve_admin
 from asys.node.listen import ListenError
 from asys.node.logs import Throttled
-from support.admin_rig import PATIENCE, MadeControls, ask, exchange, serving, session
+from support.admin_rig import (
+    PATIENCE,
+    MadeControls,
+    ask,
+    exchange,
+    fill_with_files,
+    serving,
+    session,
+    small_disk,
+)
 from support.users import NOBODY, plain_user
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, None]], None]
@@ -286,6 +295,39 @@ def test_a_directory_that_cannot_be_made(run: Run, tmp_path: Path) -> None:
         for path in (tmp_path / "file" / "admin.sock", tmp_path / "file" / "x" / "admin.sock"):
             with pytest.raises(ListenError, match="name another path with --admin-socket"):
                 serve_admin(MadeControls(), path)
+
+    run(use())
+
+
+@pytest.mark.root
+def test_no_room_for_the_socket(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def use(path: Path, fillers: list[Path]) -> None:
+        door = AdminDoor(MadeControls(), path)
+        door.open()
+        assert f"cannot listen on unix:{path}: No space left on device" in caplog.text
+        assert "make room, and send SIGHUP" in caplog.text
+        door.close()
+        for filler in fillers:
+            filler.unlink()
+        for _ in range(2):
+            door.open()
+            assert await ask(path, verb="dark") == {"dark": True}
+        door.close()
+
+    with small_disk(tmp_path / "disk", files=4) as disk:
+        path = disk / "asyd" / "admin.sock"
+        run(use(path, fill_with_files(disk)))
+        assert not path.exists()
+
+
+def test_a_door_that_another_holds_is_no_lack_of_room(run: Run, path: Path) -> None:
+    async def use() -> None:
+        with serving(MadeControls(), path):
+            door = AdminDoor(MadeControls(), path)
+            with pytest.raises(ListenError, match="another process listens there"):
+                door.open()
+            door.close()
+            assert await ask(path, verb="dark") == {"dark": True}
 
     run(use())
 

@@ -13,8 +13,7 @@ import pytest
 from asys.node.admin import blackout as module
 from asys.node.admin.blackout import Blackout
 from asys.node.disk.files import ConfigError
-from support.admin_rig import fill, small_disk
-from support.disk import fail
+from support.admin_rig import fill, fill_with_files, small_disk
 from support.users import plain_user, run_remedy
 
 
@@ -179,10 +178,48 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
         Blackout(tmp_path / "file").prepare()
 
 
-def test_no_room_for_the_file(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "write_atomically", fail)
-    with pytest.raises(ConfigError, match="cannot be made: No space left on device; make room"):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_no_room_for_the_file(
+    state: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyd starts without it, and says what that means."""
+
+    def take_nothing(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", take_nothing)
         Blackout(state).prepare()
+    assert f"{state / 'dark'} cannot be made: {os.strerror(number)}" in caplog.text
+    assert "make room, and send SIGHUP" in caplog.text
+    assert Blackout(state).load() is False
+    caplog.clear()
+    Blackout(state).prepare()
+    assert (state / "dark").read_bytes() == b"0"
+    assert caplog.records == []
+
+
+def test_a_file_that_cannot_be_made(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def break_down(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(module, "write_atomically", break_down)
+    with pytest.raises(ConfigError, match="cannot be made: Input/output error; name another"):
+        Blackout(state).prepare()
+
+
+@pytest.mark.root
+def test_no_room_for_the_directory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with small_disk(tmp_path / "disk", files=4) as disk:
+        blackout = Blackout(disk / "state")
+        fillers = fill_with_files(disk)
+        blackout.prepare()
+        assert f"{blackout.path} cannot be made: No space left on device" in caplog.text
+        assert blackout.load() is False
+        fillers.pop().unlink()
+        fillers.pop().unlink()
+        blackout.prepare()
+        assert blackout.path.read_bytes() == b"0"
 
 
 @pytest.mark.root

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from asys.node.disk import config_dir
 from asys.node.disk.config_dir import MAX_AGENTS_FILE, ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError, locked
 from asys.protocol.keys import PrivateKey
@@ -295,6 +297,18 @@ def test_many_that_start_at_once_have_one_key(config: ConfigDir) -> None:
     assert keys == {config.load_key().public.hex()}
 
 
+def test_no_room_for_the_public_file(
+    config: ConfigDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is only a copy."""
+    key = config.load_key()
+    config.public_path.unlink()
+    monkeypatch.setattr(config_dir, "write_atomically", fail)
+    assert config.load_key().public == key.public
+    assert f"{config.public_path} cannot be made: No space left on device" in caplog.text
+    assert not config.public_path.exists()
+
+
 def test_the_public_file_must_not_tell_another_key(config: ConfigDir) -> None:
     key = config.load_key()
     for wrong in (b"", key.public[:31], PrivateKey.generate().public):
@@ -318,8 +332,11 @@ def test_a_public_file_that_cannot_be_read_or_written(
         config.load_key()
     config.public_path.rmdir()
 
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(ConfigError, match=r"id_curve25519\.pub: No space left"):
+    def break_down(*_arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "replace", break_down)
+    with pytest.raises(ConfigError, match=r"id_curve25519\.pub: Input/output error"):
         config.load_key()
 
 
