@@ -30,8 +30,10 @@ RUN = "--asys-run"
 
 _PIECE = 64 << 10
 
-_MFD_EXEC = 0x10
-"""Linux 6.3: says that it is meant to be executed; before, that was understood."""
+_MFD_NOEXEC_SEAL = 0x8
+"""Linux 6.3: it is no program, and never will be; that is all that vm.memfd_noexec=2 allows. It can
+be loaded all the same.
+"""
 
 
 class FromMemory(MetaPathFinder, Loader):
@@ -92,7 +94,7 @@ class FromMemory(MetaPathFinder, Loader):
         """A descriptor of memory with an entry of the archive in it. OSError."""
         name = entry.rpartition("/")[2]
         try:
-            fd = os.memfd_create(name, os.MFD_CLOEXEC | _MFD_EXEC)
+            fd = os.memfd_create(name, os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
         except OSError:
             fd = os.memfd_create(name, os.MFD_CLOEXEC)
         try:

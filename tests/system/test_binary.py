@@ -18,12 +18,16 @@ from asys.isa import NodeFlags
 from asys.protocol.keys import PrivateKey
 from support.bare_root import LIBRARIES, WRITABLE, BareRoot
 from support.children import resumed, suspended, waiting
-from support.daemon import AGENT, PATIENCE, write_agents
+from support.daemon import AGENT, PATIENCE, Daemon, write_agents
 from support.one_file import NAME
+from support.own_daemon import config
+from support.vendors import Packages
 
 pytestmark = pytest.mark.root
 
 NODE = PrivateKey.generate()
+
+VENDOR = "a.example"
 
 
 @pytest.fixture
@@ -70,6 +74,13 @@ def files(pid: int) -> set[str]:
     return {os.path.basename(one) for one in real}
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """The processes below one."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        yield int(child)
+        yield from descendants(int(child))
+
+
 @either
 def test_it_starts_and_serves_where_nothing_has_room(root: BareRoot) -> None:
     port, key = root.await_ready()
@@ -97,7 +108,7 @@ def test_it_starts_and_serves_where_nothing_has_room(root: BareRoot) -> None:
     root.stop()
 
 
-@either
+@pytest.mark.parametrize("root", ["inodes"], indirect=True)
 def test_with_room_again_everything_is_made(root: BareRoot) -> None:
     """What an admin does then is to make room, and to send SIGHUP."""
     root.await_ready()
@@ -166,3 +177,43 @@ def test_it_goes_on_when_another_takes_its_place(built: Path, tmp_path: Path, et
         finally:
             asyd.kill()
             asyd.communicate()
+
+
+def test_all_of_its_children_are_in_it(built: Path, tmp_path: Path) -> None:
+    """The writer of the audit, the shipper, a collector's writer, a vendor's cage and worker."""
+    executable = str(built / NAME)
+    packages = Packages(tmp_path / "vendors")
+    packages.add(VENDOR, {"DOUBLE": "0xC0"}, "@handler(DOUBLE)\ndef double(request): ...")
+    config_dir, kept = config(tmp_path), str(tmp_path / "kept")
+    collect = (executable, "asys", "audit", "collect", "--dir", kept, "--listen", "127.0.0.1:0")
+    collector = Daemon(config_dir, collect, read_log=True)
+    try:
+        collector.await_ready()
+        trust = ("collector", "trust", collector.ready, collector.key.hex())
+        for words in (trust, ("pubkey",)):
+            command = [executable, *words, "--config-dir", str(config_dir)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        command = [executable, "asys", "audit", "admit", kept, done.stdout.strip(), "node"]
+        subprocess.run(command, check=True, capture_output=True)
+        collector.process.send_signal(signal.SIGHUP)
+        asyd = Daemon(
+            config_dir,
+            (
+                *("env", f"ASYS_PATH={packages.directory}", executable, "--listen", "127.0.0.1:0"),
+                *("--config-dir", str(config_dir), "--audit-shadow", collector.ready),
+                *("--vendor", VENDOR),
+            ),
+            read_log=True,
+        )
+        try:
+            asyd.await_ready()
+            asyd.wait_for(f"{VENDOR} works")
+            asyd.wait_for("has the audit, and follows it")
+            named = {Path(f"/proc/{pid}/comm").read_text().strip() for pid in descendants(asyd.pid)}
+            assert named >= {"asyd-keeper", "asyd-shipper", "asyd-cage", "asyd-worker"}
+            asyd.stop()
+        finally:
+            asyd.kill()
+        collector.stop()
+    finally:
+        collector.kill()
