@@ -10,11 +10,14 @@ them. The network is this machine's.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import select
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -63,6 +66,14 @@ exec chroot "$PWD" "$@"
 """
 
 
+def descendants(pid: int) -> Iterator[int]:
+    """The processes below one."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            yield int(child)
+            yield from descendants(int(child))
+
+
 class BareRoot:
     """asyd in such a root, in a mount namespace that ends with it."""
 
@@ -74,6 +85,7 @@ class BareRoot:
         self._unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh"]
         self._command = [str(executable), str(config), fill, *asyd]
         self._directory = directory
+        self._helpers: list[int] = []
         self.log: list[str] = []
 
     def __enter__(self) -> BareRoot:
@@ -98,8 +110,14 @@ class BareRoot:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._note_helpers()
         self.process.kill()
         self.process.wait()
+        # The writer of the audit would wait for room on its disk for as long as there is none.
+        for pidfd in self._helpers:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
         self._reader.join(PATIENCE)
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
@@ -153,8 +171,16 @@ class BareRoot:
 
     def stop(self) -> None:
         """Ends it as an admin would; it must end well."""
+        self._note_helpers()
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(PATIENCE) == 0, self.log
+
+    def _note_helpers(self) -> None:
+        """Descriptors of the processes that asyd has started, those above first."""
+        if self.process.poll() is None:
+            for pid in descendants(self.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    self._helpers.append(os.pidfd_open(pid))
 
     def _collect(self) -> None:
         assert self.process.stderr is not None

@@ -16,7 +16,7 @@ import asys
 from asys import sync
 from asys.isa import NodeFlags
 from asys.protocol.keys import PrivateKey
-from support.bare_root import LIBRARIES, WRITABLE, BareRoot
+from support.bare_root import LIBRARIES, WRITABLE, BareRoot, descendants
 from support.children import resumed, suspended, waiting
 from support.daemon import AGENT, PATIENCE, Daemon, write_agents
 from support.one_file import NAME
@@ -72,13 +72,6 @@ def files(pid: int) -> set[str]:
     paths = {line.split(maxsplit=5)[5] for line in lines if len(line.split(maxsplit=5)) == 6}
     real = (one for one in paths if one.startswith("/") and not one.endswith(" (deleted)"))
     return {os.path.basename(one) for one in real}
-
-
-def descendants(pid: int) -> Iterator[int]:
-    """The processes below one."""
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        yield int(child)
-        yield from descendants(int(child))
 
 
 @either
