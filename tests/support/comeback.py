@@ -8,7 +8,7 @@ with Comeback(tmp_path) as node:
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -30,6 +30,19 @@ ThrottleBook.stop = stop
 """
 """An asyd that dies when it has stopped a process, and before it says so."""
 
+DIES_WHEN_TOLD: Final = """
+import os, signal
+from asys.node.held.throttled import ThrottleBook
+_stop, _told = ThrottleBook.stop, []
+def stop(*arguments, **options):
+    _stop(*arguments, **options)
+    if _told:
+        os.kill(os.getpid(), signal.SIGKILL)
+ThrottleBook.stop = stop
+signal.signal(signal.SIGUSR1, lambda *_: _told.append(True))
+"""
+"""The same, of the first process that it stops after SIGUSR1."""
+
 
 class Comeback:
     """One asyd at a time, with one config directory and one port."""
@@ -40,10 +53,12 @@ class Comeback:
         *,
         agents: Mapping[PrivateKey, str] = AGENTS,
         prelude: str = "",
+        options: Sequence[str] = (),
     ) -> None:
-        """`prelude` is for the first one only."""
+        """`prelude` is for the first one only; `options` win over those that it has here."""
         self.config_dir: Final = config(directory, agents)
         self._prelude = prelude
+        self._options = options
         self._port = 0
         self._key = b""
         self._daemon: Daemon | None = None
@@ -54,10 +69,10 @@ class Comeback:
         assert self._daemon is not None
         return self._daemon
 
-    def start(self) -> None:
-        """Starts one; it takes connections then."""
-        options = ("--port", str(self._port), "--handshake-rate", "0")
-        command = argv(self.config_dir, *options, prelude=self._prelude)
+    def start(self, prelude: str = "") -> None:
+        """Starts one, with a `prelude` for it alone; it takes connections then."""
+        options = ("--port", str(self._port), "--handshake-rate", "0", *self._options)
+        command = argv(self.config_dir, *options, prelude=prelude or self._prelude)
         self._daemon = Daemon(self.config_dir, command, read_log=True)
         self._daemon.await_ready()
         self._prelude = ""
@@ -67,6 +82,11 @@ class Comeback:
     def die(self) -> None:
         """Kills the one that runs."""
         self.daemon.kill()
+
+    def die_once_done(self) -> None:
+        """Has one that DIES_WHEN_TOLD die between what it does next and the answer."""
+        self.daemon.process.send_signal(signal.SIGUSR1)
+        self.await_death()
 
     def await_death(self) -> None:
         """Returns when it has died by itself."""
