@@ -1,5 +1,5 @@
-# make setup | demo | test | lint | format | bench | bench-peers | docs | generate | screenshots | clean
-# make wheel | binary | sbom | binary-lock
+# make setup | demo | test | lint | format | bench | bench-peers | soak | docs | generate
+# make screenshots | wheel | binary | sbom | binary-lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +14,7 @@ DEBIAN_PYTHON ?= /usr/bin/python3.11
 BINARY := dist/asyd-$(shell uname -m)
 WHEELS := build/binary/wheels
 
-.PHONY: setup demo test lint format bench bench-peers docs generate screenshots clean
+.PHONY: setup demo test lint format bench bench-peers soak docs generate screenshots clean
 .PHONY: wheel binary sbom binary-lock
 
 setup: $(STAMP)
@@ -55,6 +55,10 @@ bench-peers: $(PEERS)
 $(PEERS): $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,peers]'
 	@touch $@
+
+# 10 minutes of 5,000 sessions; docs/resilience.md says what must hold.
+soak: $(STAMP)
+	$(BIN)/python -m benchmarks.soak $(SOAK)
 
 # The documentation as a site, in build/site; nothing in it or for it comes from the network.
 docs: $(STAMP)

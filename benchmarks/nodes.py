@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final
@@ -92,23 +92,25 @@ def own_node(
     checked: bool = True,
     audit: Path | None = None,
     launcher: Sequence[str] = (),
+    agents: Mapping[PrivateKey, str] | None = None,
     options: Sequence[str] = (),
 ) -> Iterator[Target]:
     """A fresh asyd on loopback with its files in `directory`; `granted` is what its agent gets.
 
-    `launcher` is a command that executes what stands behind it, in the same process; `options` are
-    more words for asyd.
+    `launcher` is a command that executes what stands behind it, in the same process. `agents` are
+    more lines: what stands behind a key. `options` of asyd win over those that it has here.
 
     What agents do is on record in `audit`, whose files can go when the block has ended, or nowhere.
     """
     agent = PrivateKey.generate()
     config = directory / f"asyd-{time.monotonic_ns()}"
     config.mkdir(mode=0o700)
-    agents = config / "authorized_agents"
-    agents.write_text(f"{agent.public.hex()} bench {granted}\n")
-    agents.chmod(0o600)
+    lines = {agent: f"bench {granted}", **(agents or {})}
+    path = config / "authorized_agents"
+    path.write_text("".join(f"{key.public.hex()} {rest}\n" for key, rest in lines.items()))
+    path.chmod(0o600)
     words = ["--config-dir", str(config), "--listen", "127.0.0.1", "--port", "0"]
-    words += ["--max-sessions-per-key", "1024", "--handshake-rate", "0", *options]
+    words += ["--max-sessions-per-key", "1024", "--handshake-rate", "0"]
     words += ["--audit", "off"] if audit is None else ["--audit-dir", str(audit)]
     if supervisord is not None:
         words += ["--supervisord", supervisord]
@@ -116,7 +118,7 @@ def own_node(
     with (
         said.open("wb") as log,
         running(
-            [*launcher, sys.executable, "-c", ASYD if checked else UNCHECKED, *words],
+            [*launcher, sys.executable, "-c", ASYD if checked else UNCHECKED, *words, *options],
             log,
             read=True,
         ) as process,

@@ -25,7 +25,7 @@ from support.frames import pid_payload
 from support.recording import Recording, actions
 from support.steadfast import FIRST, Steadfast, all_read
 
-RESTARTS = 10
+RESTARTS = 8
 AGENTS = 16
 THREADS = 4
 """Agents of these that are blocking code, each in a thread."""
