@@ -23,8 +23,8 @@ FAILED: Final = 2
 
 USUAL: Final = Plan()
 
-LEAST_SECONDS: Final = 3 * BLOCKS * USUAL.every
-"""Seconds of a run within which a line through memory can be drawn."""
+LEAST_LOOKS: Final = 3 * BLOCKS
+"""Samples of memory that a line is drawn through; a busy machine takes less than it is told to."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,6 +59,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--warm-up-churn", type=_positive, default=0.0, metavar="N", help="--churn, until then"
     )
+    parser.add_argument(
+        "--every",
+        type=_positive,
+        default=USUAL.every,
+        metavar="S",
+        help="seconds from one look at memory to the next",
+    )
     parser.add_argument("--seed", type=int, default=USUAL.seed, help="chooses what is asked")
     parser.add_argument("--json", metavar="FILE", help="write the result there as well")
     return parser
@@ -88,8 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     warm_up = arguments.seconds / 2 if arguments.warm_up is None else arguments.warm_up
     if arguments.polled > arguments.sessions:
         parser.error("--polled is a part of --sessions")
-    if arguments.seconds - warm_up < LEAST_SECONDS:
-        parser.error(f"behind --warm-up, --seconds must leave {LEAST_SECONDS:.0f} for memory")
+    least = LEAST_LOOKS * arguments.every
+    if arguments.seconds - warm_up < least:
+        parser.error(f"behind --warm-up, --seconds must leave {least:g} for memory")
     plan = Plan(
         sessions=arguments.sessions,
         polled=arguments.polled,
@@ -99,6 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warm_up=warm_up,
         warm_up_churn=arguments.warm_up_churn,
         seed=arguments.seed,
+        every=arguments.every,
     )
     agents = questions.lines()
     try:

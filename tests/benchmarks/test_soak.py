@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -188,14 +189,31 @@ def test_a_leak_that_was_planted_in_a_real_node_is_found(tmp_path: Path) -> None
 # The command
 
 
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", *options],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_command_soaks_and_says_that_all_promises_hold(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    done = command(
+        *("--sessions", "20", "--polled", "5", "--seconds", "5", "--warm-up", "1"),
+        *("--every", "0.1", "--json", str(result)),
+    )
+    assert done.returncode == 0, done
+    for name in ("requests", "CPU", "memory of asyd", "memory of its helpers", "descriptors"):
+        assert f"\n{name} " in done.stdout
+    assert json.loads(result.read_text())["broken"] == []
+
+
 def test_the_command_says_what_is_wrong_with_its_arguments() -> None:
     for options in (("--sessions", "5", "--polled", "6"), ("--seconds", "10"), ("--churn", "0")):
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.soak", *options],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = command(*options)
         assert done.returncode == 2
         assert "error: " in done.stderr

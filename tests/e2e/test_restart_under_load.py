@@ -163,7 +163,6 @@ def check_attempts(agents: list[Steadfast], outages: list[float], logs: list[lis
         for line in log
         if (match := re.match(r"(\S+) INFO asyd\.session opened ", line))
     ]
-    assert len(opened) >= (RESTARTS + 1) * len(agents)
     print(
         f"outages of {min(outages):.1f} to {max(outages):.1f} s; {sum(tried)} attempts of "
         f"{len(agents)} agents, at most {max(tried)} of one; at most "
