@@ -14,8 +14,8 @@ from asys import isa
 from asys.protocol.apdu import Frame, FrameParser
 from asys.protocol.limits import MAGIC
 from client.instructions import LONG
+from support.sessions import SESSIONS, Session
 from support.wire_node import Peer, Script, WireNode
-from vectors.sessions import SESSIONS, Session
 
 
 def content(frame: Frame) -> tuple[bytes, bytes]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hmac
 import re
 from enum import IntEnum, IntFlag
-from pathlib import Path
 
 import pytest
 
+from asys.conformance.vectors import contents
 from asys.isa import PROC_THROTTLE, REGISTRY, ThrottleAction
 from asys.isa.process import Throttle
 from asys.protocol import apdu, limits
@@ -174,7 +174,7 @@ def core_values(given: Values, frame: bytes) -> Values:
 
 
 def test_what_is_given_was_recorded() -> None:
-    recorded = (Path(__file__).parents[1] / "vectors" / "deployed-sessions.json").read_text()
+    recorded = contents("deployed-sessions.json").decode()
     values = appendix_values()
     assert {name for name in GIVEN if f'"{values[name].hex()}"' not in recorded} == set()
 

@@ -6,19 +6,18 @@ than the deployed node that was recorded: those stand in DIFFERENT, each with it
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from asys.conformance.vectors import load as load_vectors
 from asys.protocol.apdu import FrameParser
 from asys.protocol.limits import SEQ_SIZE
 from support.children import waiting
 from support.daemon import AGENT, DEPLOYED_AGENT, STRANGER, Daemon
 from support.frames import CLASS_NOT_SUPPORTED, DENIED, OK, WRONG_LENGTH
 from support.raw_agent import RawAgent
-from vectors.sessions import SESSIONS, Exchange
+from support.sessions import SESSIONS, Exchange
 
 RECORDED_PIDS: Final = (16073, 21299)
 RECORDED_HANDLE: Final = bytes.fromhex("00057bb0")
@@ -49,9 +48,7 @@ STAYS_OPEN: Final = {
 
 CLOSED: Final[dict[str, bool]] = {
     one["name"]: one["node_closed_after"]
-    for one in json.loads(
-        (Path(__file__).parents[1] / "vectors" / "deployed-sessions.json").read_text()
-    )["sessions"]
+    for one in load_vectors("deployed-sessions.json")["sessions"]
 }
 
 

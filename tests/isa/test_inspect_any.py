@@ -14,7 +14,7 @@ from asys.protocol.codec import BadValue, WrongSize
 from asys.protocol.limits import MAX_DATA
 from asys.protocol.status import SW, explain
 from protocol.streams import frames, streams
-from vectors.sessions import SESSIONS
+from support.sessions import SESSIONS
 
 
 def whole(parts: list[Part], data: bytes) -> None:

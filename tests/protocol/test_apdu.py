@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from asys.conformance.vectors import load as load_vectors
 from asys.errors import ProtocolError
 from asys.protocol.apdu import (
     SEC_SIGNED,
@@ -26,9 +25,7 @@ from asys.protocol.signing import Signer
 from asys.protocol.status import SW
 from protocol.streams import assemble, bare_frames, cut, frames, marks, streams
 
-VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).parents[1].joinpath("vectors", "frames.json").read_text(encoding="utf-8")
-)
+VECTORS: dict[str, Any] = load_vectors("frames.json")
 vectors = pytest.mark.parametrize("vector", VECTORS["streams"], ids=lambda one: one["what"])
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hmac
-import json
 from collections.abc import Callable
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asys.conformance.vectors import load as load_vectors
 from asys.errors import HandshakeError
 from asys.protocol import noise
 from asys.protocol.channel import Channel
@@ -25,9 +24,7 @@ keys = st.binary(min_size=32, max_size=32)
 prologues = st.binary(max_size=200)
 messages = st.lists(st.binary(max_size=300), max_size=6)
 
-VECTOR: dict[str, str] = json.loads(
-    Path(__file__).parents[1].joinpath("vectors", "noise-ik.json").read_text(encoding="utf-8")
-)
+VECTOR: dict[str, str] = load_vectors("noise-ik.json")
 
 
 def talk(ours: Channel, theirs: Oracle, sent: list[bytes], received: list[bytes]) -> None:

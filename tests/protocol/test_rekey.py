@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asys.conformance.vectors import load as load_vectors
 from asys.errors import ChannelError, ProtocolError
 from asys.protocol.apdu import Frame, FrameParser
 from asys.protocol.channel import Channel
@@ -25,9 +24,7 @@ from protocol.links import AGENT, NODE, assert_failed, opened
 from protocol.oracle import Oracle, Refused
 from protocol.silence import assert_silent
 
-VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).parents[1].joinpath("vectors", "sealed.json").read_text(encoding="utf-8")
-)
+VECTORS: dict[str, Any] = load_vectors("sealed.json")
 
 KEYS = (bytes([11]) * 32, bytes([12]) * 32, bytes([13]) * 32, bytes([14]) * 32)
 """Static and ephemeral key of either end."""

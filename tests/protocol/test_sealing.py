@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asys.conformance.vectors import load as load_vectors
 from asys.errors import ProtocolError
 from asys.protocol.apdu import Frame, FrameParser
 from asys.protocol.limits import MAX_DATA
@@ -22,9 +21,7 @@ from asys.protocol.status import SW
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(100, 132))
-VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).parents[1].joinpath("vectors", "sealed.json").read_text(encoding="utf-8")
-)
+VECTORS: dict[str, Any] = load_vectors("sealed.json")
 LARGEST = 65_474
 """The most that a sealed payload has: docs/protocol.md, section 3.3."""
 

@@ -25,7 +25,7 @@ from asys.protocol.link import AgentLink, LinkState, NodeLink
 from asys.protocol.noise import Initiator, Responder
 from asys.protocol.signing import Signer, Verifier, epoch_id
 from asys.protocol.status import SW
-from vectors.sessions import SESSIONS, Exchange, Session
+from support.sessions import SESSIONS, Exchange, Session
 
 sessions = pytest.mark.parametrize("session", SESSIONS.values(), ids=SESSIONS.keys())
 exchanges = pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
     Those of vendors are in it where `words` ask for them.
     """
     from asys.cli import (
+        conformance_commands,
         fleet_commands,
         instructions,
         keys,
@@ -148,6 +149,7 @@ def parser(words: Sequence[str] = ()) -> argparse.ArgumentParser:
         lambda made: fleet_commands.add_fleet(made, _add),
     )
     audit_commands.add_audit(commands)
+    command("conformance", conformance_commands.HELP, conformance_commands.add_conformance)
     command(
         "vendor",
         "instructions that vendors have added, and a package to begin one",

@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 _HEX_KEY: Final = re.compile(f"[0-9A-Fa-f]{{{2 * KEY_SIZE}}}")
 
 
-def add_host(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
-    """Adds HOST, --port, --known-hosts and --timeout; `several`: `host` is a list of them."""
+def add_host(
+    parser: argparse.ArgumentParser, *, several: bool = False, optional: bool = False
+) -> None:
+    """Adds HOST, --port, --known-hosts and --timeout.
+
+    `several`: `host` is a list of them; `optional`: it may be left out, and is None then.
+    """
     parser.add_argument(
         "host",
         metavar="HOST",
-        nargs="+" if several else None,
+        nargs="+" if several else "?" if optional else None,
         help="name, address, NAME:PORT, [IPV6]:PORT or unix:/PATH",
     )
     parser.add_argument(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from asys.conformance.vectors import load as load_vectors
 from asys.protocol.keys import PrivateKey
 
 
@@ -90,8 +89,7 @@ def _session(raw: dict[str, Any], node: PrivateKey) -> Session:
 
 
 def _load() -> dict[str, Session]:
-    path = Path(__file__).with_name("deployed-sessions.json")
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = load_vectors("deployed-sessions.json")
     node = PrivateKey(bytes.fromhex(raw["node_static_private"]))
     return {one["name"]: _session(one, node) for one in raw["sessions"]}
 
