@@ -101,8 +101,8 @@ def finish(probe: Probe) -> None:
     agent = probe.session()
     agent.say(HELLO, STATUS)
     agent.finish()
-    succeeds(agent.answer(), 16, "the first request before the end")
-    succeeds(agent.answer(), 21, "the second request before the end")
+    answers = [succeeds(agent.answer(), None, "a request before the end") for _ in range(2)]
+    expect(len(answers[0]) < len(answers[1]), "the answers come in another order")
     says_nothing(agent.rest(), "behind the last answer")
 
 
@@ -117,7 +117,7 @@ def finish(probe: Probe) -> None:
 def replayed(probe: Probe) -> None:
     """Whoever records a handshake cannot have the node work on it again."""
     agent = probe.session()
-    succeeds(agent.ask(HELLO), 16, "SYS_HELLO")
+    succeeds(agent.ask(HELLO), None, "SYS_HELLO")
     wire, shown_frame = probe.greeted()
     expect(number(shown_frame, 0, 4), "there is no pre-handshake frame")
     wire.send(agent.message_1)

@@ -19,8 +19,6 @@ from asys.conformance.signing import EXTENDED_MISTAKES, SEAL_MISTAKES, sealed
 from asys.conformance.verdicts import Failed
 from asys.conformance.wire import WireError
 
-HELLO_SIZE = 16
-
 
 @case(
     "seal.payload",
@@ -43,15 +41,15 @@ def payload(probe: Probe) -> None:
                     raise Failed(f"the node opens a payload that is sealed wrong: {name}")
             except WireError:
                 continue
-    succeeds(answer, HELLO_SIZE, "Enc+Sign SYS_HELLO")
-    succeeds(agent.ask(agent.sealed(SYS_HELLO)), HELLO_SIZE, "the same without a payload")
+    succeeds(answer, None, "Enc+Sign SYS_HELLO")
+    succeeds(agent.ask(agent.sealed(SYS_HELLO)), None, "the same without a payload")
 
 
 @case("seal.extended", Level.PART_B, "3.3", "an extended Enc+Sign frame", SESSION, PART_B, SEALED)
 def extended_sealed(probe: Probe) -> None:
     """AD and tag cover 7 bytes of header."""
     agent = probe.session()
-    succeeds(agent.ask(agent.sealed(SYS_HELLO, bytes(300))), HELLO_SIZE, "a long Enc+Sign frame")
+    succeeds(agent.ask(agent.sealed(SYS_HELLO, bytes(300))), None, "a long Enc+Sign frame")
 
 
 @case(
@@ -127,11 +125,11 @@ def bound_to_header(probe: Probe) -> None:
 def one_seq(probe: Probe) -> None:
     """6985, and the session stays open; C is not even opened."""
     agent = probe.session()
-    succeeds(agent.ask(agent.signed(SYS_HELLO, seq=1)), HELLO_SIZE, "a signed frame")
+    succeeds(agent.ask(agent.signed(SYS_HELLO, seq=1)), None, "a signed frame")
     is_status(agent.ask(agent.sealed(SYS_HELLO, seq=1)), "6985", "Enc+Sign with its Seq")
     unopened = agent.tagged(SYS_HELLO, u32(1) + bytes(20), cla=CLA_SEALED)
     is_status(agent.ask(unopened), "6985", "Enc+Sign with an old Seq and a C that does not open")
-    succeeds(agent.ask(agent.sealed(SYS_HELLO, seq=2)), HELLO_SIZE, "the next Seq")
+    succeeds(agent.ask(agent.sealed(SYS_HELLO, seq=2)), None, "the next Seq")
     is_status(agent.ask(agent.signed(SYS_HELLO, seq=2)), "6985", "signed, with the Seq of Enc+Sign")
     expect(not agent.ended(), "the session is closed after 6985")
 
@@ -187,8 +185,8 @@ def extended_signed(probe: Probe) -> None:
             try:
                 other = probe.session()
                 wrong = other.signed(SYS_HELLO, bytes(300), cla=cla, rules=rules)
-                if len(other.ask(wrong)) == HELLO_SIZE + 2:
+                if len(other.ask(wrong)) > 2:
                     raise Failed(f"the node takes a tag that is made wrong: {name}")
             except WireError:
                 continue
-    succeeds(answer, HELLO_SIZE, "a signed extended frame")
+    succeeds(answer, None, "a signed extended frame")
