@@ -14,7 +14,7 @@ AT_A_TIME = 8
 """Nodes that are tested at once: half of the time each waits for silence or a deadline."""
 
 LONG = ("agents.end",)
-"""Cases that wait for seconds: only run on the unbroken node, and on those that are meant for it."""
+"""Cases that wait for seconds: run on the unbroken node, and on those that are meant for them."""
 
 
 def outcomes(kind: Callable[[], Node], **options: bool | int) -> list[Outcome]:

@@ -48,13 +48,7 @@ class Wire:
         """Connects. `timeout` is what each wait has, in seconds. Unreachable."""
         self.timeout: Final = timeout
         try:
-            if address.path:
-                self._socket = socket.socket(socket.AF_UNIX)
-                self._socket.settimeout(timeout)
-                self._socket.connect(address.path)
-            else:
-                self._socket = socket.create_connection((address.host, address.port), timeout)
-                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket = _connected(address, timeout)
         except OSError as error:
             raise Unreachable(f"no connection: {error.strerror or error}") from None
 
@@ -144,6 +138,22 @@ class Wire:
             return self.read_exactly(PRE_HANDSHAKE_SIZE)
         except Ended as end:
             raise Unreachable(f"no pre-handshake frame: {end}") from None
+
+
+def _connected(address: Address, timeout: float) -> socket.socket:
+    """A socket at the node. OSError."""
+    if not address.path:
+        made = socket.create_connection((address.host, address.port), timeout)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(timeout)
+        made.connect(address.path)
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class Session(Wire):
