@@ -156,6 +156,8 @@ def test_a_node_that_shows_no_key_is_tested_all_the_same(cli: AgentCli) -> None:
         (("box", "--level", "7"), "invalid choice"),
         (("box", "--pid", "1"), "is not the PID of a process that may be stopped"),
         (("box", "--pid", "all"), "is not the PID"),
+        (("box", "--service", "web.service"), "is not the name of a service"),
+        (("box", "--outside-service", "b\u00fcro"), "is not the name of a service"),
         (("box", "--chainable", "20:1"), "is not written CODE:VENDOR_ID"),
         (("box", "--pace", "-1"), "is not a number of connections a second"),
         (("box", "--pace", "fast"), "is not a number of connections a second"),

@@ -30,7 +30,15 @@ VENDOR_CODES: Final = range(0xC0, 0x100)
 CHAINABLE: Final = Chainable(0xC1, 0xB6FB4EB9)
 
 TIMING: Final = Timing(
-    timeout=10.0, quiet=0.05, magic=0.2, handshake=0.4, frame=3.0, idle=6.0, slack=5.0, pace=0
+    timeout=10.0,
+    quiet=0.05,
+    magic=0.2,
+    handshake=0.4,
+    frame=3.0,
+    idle=6.0,
+    slack=5.0,
+    restarts=0,
+    pace=0,
 )
 """What a test has time for. The deadlines are the node's too."""
 

@@ -19,7 +19,7 @@ from support.vendors import Packages
 
 pytestmark = pytest.mark.root
 
-TIMING = Timing(timeout=60.0, quiet=0.3, frame=4.0, idle=8.0, slack=60.0, pace=0)
+TIMING = Timing(timeout=60.0, quiet=0.3, frame=4.0, idle=8.0, slack=60.0, restarts=0, pace=0)
 
 SHORT_DEADLINES = (
     "import asys.node.session as session;"

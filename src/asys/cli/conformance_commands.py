@@ -34,6 +34,8 @@ run", never "passed". Status 0: all that ran has passed; 1: something failed."""
 
 _CHAINABLE: Final = re.compile(r"([C-F][0-9A-F]):(?:0x)?([0-9A-F]{1,8})", re.IGNORECASE)
 
+_SERVICE: Final = re.compile(r"[a-z0-9_.-]{1,64}")
+
 
 def add_conformance(parser: argparse.ArgumentParser) -> None:
     """Arguments of `asys conformance`."""
@@ -46,7 +48,9 @@ def add_conformance(parser: argparse.ArgumentParser) -> None:
     given.add_argument(
         "--pid", type=_pid, metavar="N", help="a process that may be stopped for a moment"
     )
-    given.add_argument("--service", metavar="NAME", help="a service that may be restarted")
+    given.add_argument(
+        "--service", type=_service, metavar="NAME", help="a service that may be restarted"
+    )
     given.add_argument(
         "--outside-pid",
         type=_pid,
@@ -55,6 +59,7 @@ def add_conformance(parser: argparse.ArgumentParser) -> None:
     )
     given.add_argument(
         "--outside-service",
+        type=_service,
         metavar="NAME",
         help="a service that is not in services= of the second identity",
     )
@@ -273,6 +278,14 @@ def _pid(text: str) -> int:
             f"{text!r} is not the PID of a process that may be stopped"
         )
     return int(text)
+
+
+def _service(text: str) -> str:
+    if _SERVICE.fullmatch(text) is None or text.endswith(".service"):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the name of a service, without .service: a-z, 0-9, _, . and -"
+        )
+    return text
 
 
 def _pace(text: str) -> float:

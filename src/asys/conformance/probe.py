@@ -27,7 +27,9 @@ class Timing:
     """Seconds. `timeout`: each wait for the node; `quiet`: how long silence is listened to.
 
     The deadlines are those of docs/protocol.md, section 1.6; `slack` is how much later a node may
-    be. `pace` is how many connections a second are opened at most, after a first `burst`; 0: any.
+    be. `restarts` lies between two restarts of --service at least: a service manager gives up on
+    what restarts too often (systemd after 5 times in 10 s). `pace` is how many connections a second
+    are opened at most, after a first `burst`; 0: any.
     """
 
     timeout: float = 5.0
@@ -37,6 +39,7 @@ class Timing:
     frame: float = 10.0
     idle: float = 60.0
     slack: float = 2.0
+    restarts: float = 3.0
     pace: float = 15.0
     burst: int = 40
 
@@ -95,6 +98,7 @@ class Probe:
         self._open: list[Wire] = []
         self._tokens = float(timing.burst)
         self._counted = time.monotonic()
+        self._restarted = 0.0
 
     def begin(self, case_id: str) -> None:
         """A case begins: what it draws at random depends on the seed and on it alone."""
@@ -173,6 +177,14 @@ class Probe:
     def deviates(self, what: str) -> NoReturn:
         """KnownDeviation where deployed nodes may do so and this is one of them; else Failed."""
         raise Failed(what) if self.part_b or self._specified else KnownDeviation(what)
+
+    def spared_service(self) -> bytes:
+        """The name of --service, once it may be restarted again."""
+        wait = self._restarted + self.timing.restarts - time.monotonic()
+        if self._restarted and wait > 0:
+            time.sleep(wait)
+        self._restarted = time.monotonic()
+        return (self.target.service or "").encode("ascii")
 
     # -- inside
 

@@ -20,6 +20,9 @@ from asys.conformance.handshake import (
     Unauthentic,
 )
 
+MOST: Final = 1 << 20
+"""Bytes that are read where none, or few, should come."""
+
 
 class WireError(Exception):
     """Something went otherwise than it should on the wire; the message says what."""
@@ -100,19 +103,20 @@ class Wire:
         deadline = time.monotonic() + (self.timeout if within is None else within)
         data = b""
         try:
-            while True:
+            while len(data) <= MOST:
                 data += self.read(deadline - time.monotonic())
         except Ended:
             return data
         except Silent:
             raise Silent("the node did not close the connection") from None
+        raise WireError("the node sends without end, and should have closed the connection")
 
     def overheard(self, seconds: float) -> bytes:
         """What the node says within a time although nobody has asked. Ended: it closed instead."""
         deadline = time.monotonic() + seconds
         data = b""
         try:
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and len(data) <= MOST:
                 data += self.read(deadline - time.monotonic())
         except Silent:
             pass

@@ -197,8 +197,8 @@ def cancel_length(probe: Probe) -> None:
 def cancel_own_session(probe: Probe) -> None:
     """Whoever learns a handle can do nothing with it."""
     agent, other = probe.session(), probe.session()
-    service = (probe.target.service or "").encode("ascii")
-    handle = succeeds(agent.ask(agent.signed(SVC_RESTART, service)), 4, "SVC_RESTART")
+    request = agent.signed(SVC_RESTART, probe.spared_service())
+    handle = succeeds(agent.ask(request), 4, "SVC_RESTART")
     answer = other.ask(frame(TASK_CANCEL, handle))
     status = succeeds(answer, 1, "TASK_CANCEL in another session", flags=True)
     expect(status == b"\xff", f"another session hears {status.hex()}")

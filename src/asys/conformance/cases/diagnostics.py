@@ -136,6 +136,7 @@ def detail_layout(probe: Probe) -> None:
         raise NotRun("the node's log has no entries")
     answer = agent.ask(agent.signed(LOG_DETAIL, events[0][:8], 1, 1))
     payload = succeeds(answer, None, "LOG_DETAIL", flags=True)
+    expect(len(payload) >= 4, f"LOG_DETAIL is answered with {len(payload)} bytes and a status word")
     count, index = payload[0], payload[1]
     expect(count <= 3, f"{count} entries, and one before and one behind were wanted")
     expect(index < count, f"the event is number {index} of {count}")

@@ -242,10 +242,10 @@ def restart_suffix(probe: Probe) -> None:
     refuses(agent, agent.signed(SVC_RESTART, name.encode()), "6A80", f"SVC_RESTART of {name}")
 
 
-def _queued(agent: Session, name: str) -> bytes:
-    """The handle of a restart."""
-    answer = agent.ask(agent.signed(SVC_RESTART, name.encode("ascii")))
-    return succeeds(answer, 4, f"SVC_RESTART of {name}")
+def _queued(probe: Probe, agent: Session) -> bytes:
+    """The handle of a restart of --service."""
+    answer = agent.ask(agent.signed(SVC_RESTART, probe.spared_service()))
+    return succeeds(answer, 4, f"SVC_RESTART of {probe.target.service}")
 
 
 def _outcome(agent: Session, handle: bytes) -> int:
@@ -293,7 +293,7 @@ def restart_no_service(probe: Probe) -> None:
 def restart_handle(probe: Probe) -> None:
     """The id of the session, then a random number."""
     agent = probe.session()
-    handle = _queued(agent, probe.target.service or "")
+    handle = _queued(probe, agent)
     expect(number(handle, 0, 2) and number(handle, 2, 2), f"the handle is {handle.hex()}")
     _outcome(agent, handle)
 
@@ -311,7 +311,7 @@ def restart_handle(probe: Probe) -> None:
 def restart_once(probe: Probe) -> None:
     """No second restart. One that is done already is no fault."""
     agent = probe.session()
-    service = (probe.target.service or "").encode("ascii")
+    service = probe.spared_service()
     agent.say(*(agent.signed(SVC_RESTART, service) for _ in range(2)))
     first, second = (succeeds(agent.answer(), 4, "SVC_RESTART") for _ in range(2))
     status = _status_of(agent, first)
@@ -335,7 +335,7 @@ def restart_once(probe: Probe) -> None:
 def restart_ends(probe: Probe) -> None:
     """A terminal status is told once."""
     agent = probe.session()
-    handle = _queued(agent, probe.target.service or "")
+    handle = _queued(probe, agent)
     status = _outcome(agent, handle)
     expect(status == SUCCESS, f"the task of the restart has the status {status:02X} and not 01")
     status = _status_of(agent, handle)
@@ -358,7 +358,7 @@ def restart_other_session(probe: Probe) -> None:
     others = [probe.session()]
     if probe.target.other:
         others.append(probe.session(probe.other))
-    handle = _queued(agent, probe.target.service or "")
+    handle = _queued(probe, agent)
     for other in others:
         answer = other.ask(frame(TASK_QUERY, handle))
         expect(answer[:1] != b"\x00", "another session is told that the task is pending")
