@@ -6,6 +6,8 @@ import hashlib
 import hmac
 from typing import Final
 
+from asys.conformance.frames import frame as frame
+from asys.conformance.frames import header as header
 from asys.protocol.link import AgentLink
 from asys.protocol.signing import epoch_id
 
@@ -23,26 +25,6 @@ INVALID_PAYLOAD: Final = b"\x6a\x80"
 NO_SUCH_INSTRUCTION: Final = b"\x6a\x81"
 NOT_SUPPORTED: Final = b"\x6d\x00"
 CLASS_NOT_SUPPORTED: Final = b"\x6e\x00"
-
-
-def frame(
-    ins: int,
-    data: bytes = b"",
-    p1: int = 0,
-    p2: int = 0,
-    *,
-    cla: int = 0,
-    le: bytes = b"\0",
-    tag: bytes = b"",
-) -> bytes:
-    """A frame with whatever CLA, in standard form, or extended where CLA says so."""
-    return header(ins, p1, p2, len(data), cla) + data + (le * 2 if cla & 2 else le) + tag
-
-
-def header(ins: int, p1: int, p2: int, length: int, cla: int) -> bytes:
-    """CLA through the length field."""
-    size = bytes((0, length >> 8, length & 0xFF)) if cla & 2 else bytes((length,))
-    return bytes((cla, ins, p1, p2)) + size
 
 
 def pid_payload(pid: int) -> bytes:
