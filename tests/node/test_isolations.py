@@ -241,6 +241,7 @@ async def test_the_book_is_written_beside(made: Made) -> None:
     await made.until(lambda: made.store.saved)
     (entries,) = made.store.saved
     assert entries == made.book.entries
+    assert [one.made for one in entries] == [int(made.clock.now())]
     await made.book.release(4711)
     await made.until(lambda: made.store.saved[1:] == [()])
 
@@ -363,7 +364,7 @@ async def test_what_stands_is_found_again() -> None:
 
 @pytest.mark.parametrize(("since", "left"), [(NOW - 60, 0.0), (NOW - 999, 0.0), (NOW + 500, 60.0)])
 async def test_the_time_that_is_left_over_a_restart(since: int, left: float) -> None:
-    """By the machine's clock; should that have been set back, at most the TTL."""
+    """Without the moment on the monotonic clock, by the other one; at most the TTL."""
     made = Made(replace(ENTRY, since=since))
     made.isolator.there = {(4711, 100): False}
     await made.book.recover()
@@ -373,6 +374,20 @@ async def test_the_time_that_is_left_over_a_restart(since: int, left: float) -> 
         assert made.isolator.there
         made.clock.advance(0.1)
     made.clock.run_ready()
+    await made.until(lambda: not made.isolator.there)
+    await made.book.close()
+
+
+@pytest.mark.parametrize("step", [-1_000_000, 0, 1_000_000])
+async def test_a_clock_that_is_set_over_a_restart_changes_no_ttl(step: int) -> None:
+    made = Made(replace(ENTRY, made=990))  # ten seconds ago
+    made.clock.set_unix(step)
+    made.isolator.there = {(4711, 100): False}
+    await made.book.recover()
+    made.clock.advance(49.9)
+    await asyncio.sleep(0.01)
+    assert made.isolator.there
+    made.clock.advance(0.1)
     await made.until(lambda: not made.isolator.there)
     await made.book.close()
 

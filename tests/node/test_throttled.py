@@ -287,12 +287,15 @@ async def test_what_has_ended_is_dropped(caplog: pytest.LogCaptureFixture) -> No
         assert caplog.text.count("it has ended") == 3
 
 
+@pytest.mark.parametrize("step", [-1_000_000, 0, 1_000_000])
 async def test_what_somebody_else_has_continued_is_dropped_once_it_is_sure(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, step: int
 ) -> None:
+    """However the machine's clock is set meanwhile."""
     caplog.set_level(logging.INFO)
     async with desk() as at:
         (await at.stop(7)).signals.append("continue")
+        at.clock.set_unix(step)
         await at.book.look()
         assert at.pids == [7]
 

@@ -88,6 +88,10 @@ class ManualClock:
             self.run_next()
         self._now = max(self._now, end)
 
+    def set_unix(self, seconds: float) -> None:
+        """Sets the Unix time on by so many seconds, or back; nothing else moves."""
+        self._unix_ns += round(seconds * 1_000_000_000)
+
     def skip(self, seconds: float) -> None:
         """Moves time on and runs nothing: as where the event loop comes too late."""
         self._now += seconds

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import asys
 from asys.protocol.keys import PrivateKey
 from support.daemon import AGENT, COMMAND, PATIENCE, Daemon, unrecorded, write_agents
 
@@ -34,9 +35,15 @@ def config(tmp_path: Path, agents: Mapping[PrivateKey, str] = AGENTS) -> Path:
 
 
 @contextmanager
-def faulty(directory: Path, *options: str, prelude: str = "") -> Iterator[Daemon]:
-    """An asyd that logs errors because it meets some; it still has to end well."""
-    daemon = Daemon(directory, argv(directory, *options, prelude=prelude), read_log=True)
+def faulty(
+    directory: Path, *options: str, prelude: str = "", launcher: Sequence[str] = ()
+) -> Iterator[Daemon]:
+    """An asyd that logs errors because it meets some; it still has to end well.
+
+    `launcher` is a command that starts it.
+    """
+    words = [*launcher, *argv(directory, *options, prelude=prelude)]
+    daemon = Daemon(directory, words, read_log=True)
     try:
         daemon.await_ready()
         yield daemon
@@ -45,3 +52,18 @@ def faulty(directory: Path, *options: str, prelude: str = "") -> Iterator[Daemon
         assert "Traceback" not in "".join(daemon.log)
     finally:
         daemon.kill()
+
+
+def sdk(daemon: Daemon, key: PrivateKey = AGENT, **options: Any) -> asys.sync.Node:
+    """A session of the SDK's with an asyd, that waits as long as tests do."""
+    host, port = daemon.endpoint
+    return asys.sync.connect(
+        host,
+        port,
+        **{
+            "identity": asys.Identity(key),
+            "node_key": daemon.key,
+            "timeout": PATIENCE,
+            **options,
+        },
+    )

@@ -155,7 +155,7 @@ def _list(config: ConfigDir, where: Places) -> int:
     """Prints the agents; exit status 1 when some of them cannot be told or a line is refused."""
     known = _known(config, where)
     lines = [
-        f"{agent.key.hex()} {agent.label or '-'} {agent.options()}{_over(agent.expires, known)}"
+        f"{agent.key.hex()} {agent.label or '-'} {agent.options()}{_over(agent, known)}"
         for agent in sorted(known.book.agents.values(), key=_line)
     ]
     print_lines([*lines, *_added(known)])
@@ -178,8 +178,8 @@ def _added(known: Known) -> Iterator[str]:
         yield f"{one.key.hex()} {one.label or '-'} {caps} added by {known.name(one.parent)}"
 
 
-def _over(expires: int, known: Known) -> str:
-    return " (expired)" if 0 < expires <= known.now else ""
+def _over(agent: Agent, known: Known) -> str:
+    return " (expired)" if known.is_over(agent) else ""
 
 
 def _line(agent: Agent) -> int:

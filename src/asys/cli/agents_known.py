@@ -18,6 +18,8 @@ from asys.node.admin.blackout import Blackout
 from asys.node.agents.book import Agent, last_day, line_key, parse_agents
 from asys.node.agents.delegated_store import DelegatedStore
 from asys.node.agents.directory import Delegate, Directory
+from asys.node.agents.ended import Mark
+from asys.node.agents.ended_store import EndedStore
 from asys.node.agents.trial import Asyd
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError, is_there, quoted
@@ -65,10 +67,21 @@ class Known:
         except ConfigError as error:
             self.has_state = True
             self.troubles.append(f"no agent that an agent has added is known: {error}")
+        ended: frozenset[Mark] = frozenset()
+        try:
+            if is_there(where.state_dir):
+                ended = EndedStore(where.state_dir).load()
+        except ConfigError as error:
+            self.troubles.append(f"which lines have ended is told by the clock alone: {error}")
         with told(logging.ERROR):
             self.dark = Blackout(where.state_dir).load()
         self._stored = {one.key: one for one in stored}
-        self.directory = Directory(self.book, stored, node_key=self.node_key)
+        self.directory = Directory(self.book, stored, node_key=self.node_key, ended=ended)
+
+    def is_over(self, one: Agent | Delegate) -> bool:
+        """Whether a line or an added agent has ended, also where the clock was set back since."""
+        mark = one.key, one.expires
+        return 0 < one.expires <= self.now or mark in self.directory.ended
 
     def key_of(self, who: str) -> bytes:
         """The key with these 64 hex digits, be it known or not, or with this label. ConfigError."""
@@ -124,7 +137,7 @@ class Known:
 
     def _why_not_below(self, agent: Agent) -> str:
         """Why somebody holds nothing whom the agent of a line has added."""
-        if 0 < agent.expires <= self.now:
+        if self.is_over(agent):
             return _ended(agent)
         if agent.key in self._stored:
             return f"went when that got line {agent.line} of its own"

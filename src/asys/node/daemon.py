@@ -24,9 +24,10 @@ from asys.client.address import Address as CollectorAddress
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.controls import NodeControls, report_agents
 from asys.node.admin.server import AdminDoor
-from asys.node.agents.authority import Store
+from asys.node.agents.authority import Past, Store
 from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
 from asys.node.agents.directory import Delegate
+from asys.node.agents.ended_store import EndedStore
 from asys.node.audit.append_only import give_up_capability
 from asys.node.audit.parameters import ParameterKeeping
 from asys.node.audit.shadow.host import Shadow
@@ -159,6 +160,7 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
         mode=Mode(options.mode),
         delegates=delegates,
         store=store,
+        past=_load_past(where),
         audit=supervisor.log if supervisor is not None else None,
         audit_needed=options.audit_full == "refuse",
         throttling=_load_throttled(options, where),
@@ -293,6 +295,18 @@ def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
     except ConfigError as error:
         _log.error("no agent that an agent has added can connect: %s", error)
         return (), DamagedStore(store.path)
+
+
+def _load_past(where: Places) -> Past:
+    """The lines that have ended before this start."""
+    store = EndedStore(where.state_dir)
+    try:
+        return Past(store.load(), store)
+    except ConfigError as error:
+        _log.error("it is not known which lines have ended; the clock alone tells: %s", error)
+        with contextlib.suppress(OSError):
+            store.path.replace(store.path.with_suffix(".damaged"))
+        return Past(keeper=store)
 
 
 def _load_throttled(options: Options, where: Places) -> Throttling:

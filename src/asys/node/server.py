@@ -13,7 +13,7 @@ from asys.audit.records import Refusal
 from asys.isa import CONTINUE
 from asys.isa.capmap import EVERYTHING, with_carrier
 from asys.node import handlers
-from asys.node.agents.authority import Authority, Store
+from asys.node.agents.authority import Authority, Past, Store
 from asys.node.agents.book import AgentBook
 from asys.node.agents.directory import Delegate, Holding, key_hash
 from asys.node.agents.grant import Grant
@@ -49,6 +49,8 @@ __all__ = ["Limits", "Mode", "Node", "handlers"]
 
 _log = logging.getLogger("asyd.node")
 
+_NS: Final = 1_000_000_000
+
 _STATUS_FLAGS: Final = 17
 """Where SYS_STATUS shows the node flags."""
 
@@ -75,6 +77,7 @@ class Node:
         mode: Mode = Mode.FULL,
         delegates: tuple[Delegate, ...] = (),
         store: Store | None = None,
+        past: Past | None = None,
         dark: bool = False,
         audit: Audit | None = None,
         audit_needed: bool = True,
@@ -138,6 +141,7 @@ class Node:
             store=store,
             changed=self._regrant,
             dark=dark,
+            past=past,
         )
 
     # -- who comes in
@@ -165,6 +169,9 @@ class Node:
     def knows(self, agent_key: bytes, peername: object, ephemeral: bytes) -> Grant | None:
         """The grant of an agent whose message 1 has authenticated; None: answer 6982."""
         grant = self.grant(agent_key)
+        if grant is not None and grant.ended(self.clock.time_ns()):
+            self.authority.expire(grant.ends_ns // _NS)
+            grant = self.grant(agent_key)
         if grant is None or not _may_come_from(grant.holding, peername):
             return None
         self.replays.remember(ephemeral, self.clock.now())
@@ -272,7 +279,7 @@ class Node:
             caps & (self._dispatcher.possible | lit_by(vendors)),
             scope,
             rates,
-            holding.expires * 1_000_000_000,
+            holding.expires * _NS,
             vendors,
         )
 

@@ -280,7 +280,8 @@ class Session(asyncio.Protocol):
         """Answers up to TURN requests that have arrived, and writes the answers in one piece."""
         grant = self.grant
         if grant.ends_ns and self._clock.time_ns() >= grant.ends_ns:
-            self.node.authority.expire()  # which closes this session, for one
+            # Which closes this session, for one.
+            self.node.authority.expire(grant.ends_ns // 1_000_000_000)
             return
         answers: list[bytes] = []
         messages = self._messages

@@ -146,9 +146,9 @@ def test_an_expired_link_ends_everything_below() -> None:
     add(target, 1, 4)
     assert target.next_expiry(NOW) == NOW + 50
     assert caps_of(target, 3, NOW + 49) == 0b11
+    assert target.prune(NOW + 49) == ()
     assert [caps_of(target, one, NOW + 50) for one in (2, 3, 4)] == [None, None, 0b11]
     assert target.next_expiry(NOW + 50) == NOW + 50
-    assert target.prune(NOW + 49) == ()
     assert target.prune(NOW + 50) == keys(2, 3)
     assert target.next_expiry(NOW + 50) == NOW + 100
     assert caps_of(target, 4, NOW + 100) is None

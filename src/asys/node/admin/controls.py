@@ -94,6 +94,13 @@ def report_agents(config: ConfigDir, node: Node) -> None:
         _log.warning(
             "%d more lines grant nothing; see: asyd agents check", len(faults) - REPORTED_LINES
         )
+    for agent in node.authority.ended_early:
+        _log.warning(
+            "%s line %d has ended and stays so, though the clock was set back since; to let it in "
+            "again, give it another expires=",
+            config.agents_path,
+            agent.line,
+        )
     _log.info("%d agents in %s", len(node.book.agents), config.agents_path)
     if not node.book.agents:
         _log.warning(

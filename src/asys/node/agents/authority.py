@@ -2,19 +2,22 @@
 
 Whatever changes what an agent holds (a new reading of the file, an agent added or removed, an
 expiry, darkness) is in force when the call that says so returns, or first waits; the disk comes
-after. `changed` is called each time.
+after. `changed` is called each time. A clock that is set back brings nobody back, and what was
+added for some time has no more of it (docs/decisions/0028-clocks.md).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 from asys.isa.capmap import CORE
-from asys.node.agents.book import AgentBook
+from asys.node.agents.book import Agent, AgentBook
 from asys.node.agents.directory import Delegate, Directory, DirectoryRefusal, Holding
+from asys.node.agents.ended import Mark
 from asys.node.agents.grant import Charge
 from asys.node.clock import Clock, Handle
 from asys.node.refusal import Refused
@@ -40,6 +43,23 @@ class Store(Protocol):
         """Keeps them, on the disk when this returns. OSError, TimeoutError."""
 
 
+class Keeper(Protocol):
+    """Where it is kept which lines have ended."""
+
+    async def save(self, marks: frozenset[Mark]) -> None:
+        """Keeps them, on the disk when this returns. OSError, TimeoutError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The lines that had ended before this start, and where that is kept; without a keeper it is
+    known as long as the daemon runs.
+    """
+
+    marks: frozenset[Mark] = frozenset()
+    keeper: Keeper | None = None
+
+
 class Authority:
     """What each key holds. Owned by one event loop."""
 
@@ -53,13 +73,16 @@ class Authority:
         store: Store | None,
         changed: Callable[[], None],
         dark: bool = False,
+        past: Past | None = None,
     ) -> None:
         """`stored` are the delegates that `store` had at the start.
 
         Without a `store`, agents that are added last as long as the daemon.
         """
         self._node_key = node_key
-        self._directory = Directory(book, stored, node_key=node_key)
+        self._past = past or Past()
+        self._kept: frozenset[Mark] | None = self._past.marks
+        self._directory = Directory(book, stored, node_key=node_key, ended=self._past.marks)
         self._clock = clock
         self._store = store
         self._changed = changed
@@ -67,7 +90,10 @@ class Authority:
         self._saving = asyncio.Lock()
         self._expiry: Handle | None = None
         self._ends = 0
+        self._due: dict[bytes, float] = {}
+        """When those that were added for some time end at the latest, on the node's clock."""
         self._retry: Handle | None = None
+        self._retry_ended: Handle | None = None
         self._background: set[asyncio.Task[None]] = set()
         self._prune()
         if self._directory.delegates != stored:
@@ -86,7 +112,19 @@ class Authority:
 
     def holding(self, key: bytes) -> Holding | None:
         """What a key holds; None: nothing."""
-        return self._directory.holding(key, self._now())
+        now = self._now()
+        if 0 < self._ends <= now:  # the clock was set forward: the timer would come too late
+            self._ends = 0
+            self._ring_in(0.0)
+        return self._directory.holding(key, now)
+
+    @property
+    def ended_early(self) -> list[Agent]:
+        """The lines that have ended though the clock says that they have not: it was set back."""
+        now = self._now()
+        ended = self._directory.ended
+        lines = self._directory.book.agents.values()
+        return [one for one in lines if one.expires > now and (one.key, one.expires) in ended]
 
     def caps(self, holding: Holding) -> int:
         """The capability map that is in force for a holding."""
@@ -111,6 +149,7 @@ class Authority:
         """
         async with self._saving:
             before = self._directory.delegates
+            due = self._due.get(key)
             try:
                 self._directory.add(
                     caller,
@@ -124,10 +163,12 @@ class Authority:
                 )
             except DirectoryRefusal as refusal:
                 raise Refused(refusal.sw, str(refusal)) from None
+            self._set_due(key, self._clock.now() + ttl if ttl else None)
             self._apply()
             try:
                 await self._write()
             except (OSError, TimeoutError) as error:
+                self._set_due(key, due)
                 self._put_back(key, before)
                 if isinstance(error, TimeoutError):
                     self._save_later()  # it may still get to the disk, and must not stay there
@@ -166,17 +207,20 @@ class Authority:
             _log.warning("every agent has fallen to core" if dark else "the maps are lit again")
             self._changed()
 
-    def expire(self) -> None:
-        """Somebody's time has come: takes out whoever has ended."""
-        self._prune()
+    def expire(self, seen: int = 0) -> None:
+        """Somebody's time has come: takes out whoever has ended.
+
+        `seen` is a Unix second that the clock has shown, should it be set back in this moment.
+        """
+        self._prune(seen)
         self._apply()
 
     async def close(self) -> None:
         """Ends the timers, and waits for what is being saved: who has gone must not be back."""
-        for timer in (self._expiry, self._retry):
+        for timer in (self._expiry, self._retry, self._retry_ended):
             if timer is not None:
                 timer.cancel()
-        self._expiry = self._retry = None
+        self._expiry = self._retry = self._retry_ended = None
         if self._background:
             await asyncio.wait(self._background, timeout=LAST_SAVE_SECONDS)
         for task in list(self._background):
@@ -193,8 +237,10 @@ class Authority:
         self._changed()
         self._arm(now)
 
-    def _prune(self) -> None:
-        self._gone(self._directory.prune(self._now()))
+    def _prune(self, seen: int = 0) -> None:
+        moment = self._clock.now()
+        self._directory.end([key for key, due in self._due.items() if due <= moment])
+        self._gone(self._directory.prune(max(self._now(), seen)))
 
     def _gone(self, keys: tuple[bytes, ...]) -> None:
         if keys:
@@ -210,8 +256,19 @@ class Authority:
                 delegates.append(one)
             elif key in earlier:
                 delegates.append(earlier[key])
-        self._directory = Directory(self._directory.book, delegates, node_key=self._node_key)
+        self._directory = Directory(
+            self._directory.book,
+            delegates,
+            node_key=self._node_key,
+            ended=self._directory.ended,
+        )
         self._apply()
+
+    def _set_due(self, key: bytes, due: float | None) -> None:
+        if due is None:
+            self._due.pop(key, None)
+        else:
+            self._due[key] = due
 
     # Time
 
@@ -221,14 +278,26 @@ class Authority:
             self._expiry.cancel()
             self._expiry = None
         self._ends = self._directory.next_expiry(now)
+        self._keep_ended()
+        if self._due:
+            there = {one.key for one in self._directory.delegates}
+            self._due = {key: due for key, due in self._due.items() if key in there}
+        waits = [due - self._clock.now() for due in self._due.values()]
         if self._ends:
-            wait = max(self._ends - self._clock.time_ns() / _NS, 0.0)
-            self._expiry = self._clock.call_later(min(wait, LONGEST_WAIT), self._ring)
+            waits.append(self._ends - self._clock.time_ns() / _NS)
+        if waits:
+            self._ring_in(min(max(min(waits), 0.0), LONGEST_WAIT))
+
+    def _ring_in(self, seconds: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._clock.call_later(seconds, self._ring)
 
     def _ring(self) -> None:
         self._expiry = None
         now = self._now()
-        if self._ends <= now:  # the directory does not tell any more what has ended
+        over = self._clock.now() >= min(self._due.values(), default=float("inf"))
+        if over or self._ends <= now:  # the directory does not tell any more what has ended
             self.expire()
         else:
             self._arm(now)
@@ -246,9 +315,11 @@ class Authority:
 
     def _save_later(self) -> None:
         """Saves beside what goes on, and again until it has worked."""
-        if self._store is None:
-            return
-        task = asyncio.get_running_loop().create_task(self._save_in_background())
+        if self._store is not None:
+            self._spawn(self._save_in_background())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
@@ -268,3 +339,29 @@ class Authority:
         if self._retry is not None:
             self._retry.cancel()
         self._retry = self._clock.call_later(RETRY_SECONDS, self._save_later)
+
+    def _keep_ended(self) -> None:
+        """Has it written which lines have ended, where that is not on the disk yet."""
+        ended = self._directory.ended
+        if self._past.keeper is not None and ended != self._kept:
+            self._kept = ended
+            self._spawn(self._save_ended(self._past.keeper, ended))
+
+    async def _save_ended(self, keeper: Keeper, ended: frozenset[Mark]) -> None:
+        try:
+            await keeper.save(ended)
+        except (OSError, TimeoutError) as error:
+            _log.error(
+                "which lines have ended is not on the disk: after a restart with a clock that is "
+                "set back they would hold again; it is tried again in %d s: %s",
+                RETRY_SECONDS,
+                error,
+            )
+            if self._retry_ended is not None:
+                self._retry_ended.cancel()
+            self._retry_ended = self._clock.call_later(RETRY_SECONDS, self._keep_again)
+
+    def _keep_again(self) -> None:
+        self._retry_ended = None
+        self._kept = None
+        self._keep_ended()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from asys.node.agents.book import LABEL, Agent, AgentBook
+from asys.node.agents.ended import Ended, Mark
 from asys.protocol.keys import is_low_order
 from asys.protocol.status import SW
 
@@ -86,12 +87,20 @@ class Directory:
     """All agents of a node. A key that a line is about, be it a bad one, is never a delegate's."""
 
     def __init__(
-        self, book: AgentBook, delegates: Iterable[Delegate] = (), *, node_key: bytes
+        self,
+        book: AgentBook,
+        delegates: Iterable[Delegate] = (),
+        *,
+        node_key: bytes,
+        ended: Iterable[Mark] = (),
     ) -> None:
         """Takes delegates in order of registration, and leaves out whoever may not be there:
         without a parent before it, with a line of its own, too deep or too many.
+
+        What is in `ended` has ended, whatever the clock says.
         """
         self._node_key = node_key
+        self._ended = Ended(ended)
         # A parent always stands before its children, as nobody ever changes parents.
         self._delegates: dict[bytes, Delegate] = {}
         self._untold: list[bytes] = []
@@ -126,13 +135,18 @@ class Directory:
         """All delegates in order of registration, also those that have ended since `prune`."""
         return tuple(self._delegates.values())
 
+    @property
+    def ended(self) -> frozenset[Mark]:
+        """The lines that were seen to have ended, as long as any line is about their key."""
+        return self._ended.of(self._named)
+
     # What holds
 
     def holding(self, key: bytes, now: int) -> Holding | None:
         """What a key holds; None when it holds nothing: not known, expired, or without a chain."""
         agent = self._book.agents.get(key)
         if agent is not None:
-            if _has_ended(agent.expires, now):
+            if self._ended.look(agent, now):
                 return None
             return Holding(
                 key, agent.label, agent.caps, agent, b"", agent.expires, agent.admin, depth=0
@@ -141,10 +155,10 @@ class Directory:
         if own is None:
             return None
         caps, expires, depth, link = own.caps, own.expires, 1, own
-        while not _has_ended(link.expires, now):
+        while not self._ended.look(link, now):
             root = self._book.agents.get(link.parent)
             if root is not None:
-                if _has_ended(root.expires, now):
+                if self._ended.look(root, now):
                     return None
                 caps &= root.caps
                 expires = _earlier(expires, root.expires)
@@ -238,8 +252,14 @@ class Directory:
         passed()
         gone = (key, *self._below(key))
         for one in gone:
-            del self._delegates[one]
+            self._ended.forget(self._delegates.pop(one))
         return gone
+
+    def end(self, keys: Iterable[bytes]) -> None:
+        """The time of these delegates is over, whatever the clock says: `prune` drops them."""
+        for key in keys:
+            if key in self._delegates:
+                self._ended.end(self._delegates[key])
 
     def replace_book(self, book: AgentBook, now: int) -> tuple[bytes, ...]:
         """Takes new lines, and returns the delegates that went, with those that `prune` would.
@@ -265,7 +285,7 @@ class Directory:
         if self._untold or any(self.holding(key, now) is None for key in self._delegates):
             return now
         ends = [one.expires for one in self._delegates.values() if one.expires]
-        ends += [agent.expires for agent in self._ending if not _has_ended(agent.expires, now)]
+        ends += [agent.expires for agent in self._ending if not self._ended.look(agent, now)]
         return min(ends, default=0)
 
     # How
@@ -300,27 +320,26 @@ class Directory:
         return found
 
     def _drop_ended(self, now: int) -> None:
+        for agent in self._ending:
+            self._ended.look(agent, now)
         kept: dict[bytes, Delegate] = {}
         for key, one in self._delegates.items():
             root = self._book.agents.get(one.parent)
             if one.parent in self._delegates:  # even if that has a line by now
                 alive = one.parent in kept
             else:
-                alive = root is not None and not _has_ended(root.expires, now)
-            if alive and key not in self._named and not _has_ended(one.expires, now):
+                alive = root is not None and not self._ended.look(root, now)
+            if alive and key not in self._named and not self._ended.look(one, now):
                 kept[key] = one
             else:
                 self._untold.append(key)
+                self._ended.forget(one)
         self._delegates = kept
 
     def _tell(self) -> tuple[bytes, ...]:
         told = tuple(self._untold)
         self._untold.clear()
         return told
-
-
-def _has_ended(expires: int, now: int) -> bool:
-    return 0 < expires <= now
 
 
 def _earlier(first: int, second: int) -> int:

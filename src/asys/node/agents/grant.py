@@ -73,6 +73,10 @@ class Grant:
         """What logs call the agent."""
         return self.holding.name
 
+    def ended(self, time_ns: int) -> bool:
+        """Whether its time is over by a clock that shows so much."""
+        return 0 < self.ends_ns <= time_ns
+
     def check_rate(self, code: int, now: float) -> None:
         """Refused when the instruction has a rate and its bucket is empty; takes nothing."""
         if self.rates and (bucket := self.rates.get(code)) and not bucket.ready(now):

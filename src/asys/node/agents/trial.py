@@ -315,7 +315,12 @@ class Trial:
         return Verdict(SW.SUCCESS, f"{given}, {reach}", (queued,))
 
     def _delegation(self, holding: Holding, request: NewAgent | AgentKey, given: str) -> Verdict:
-        scratch = Directory(self.directory.book, self.directory.delegates, node_key=self.node_key)
+        scratch = Directory(
+            self.directory.book,
+            self.directory.delegates,
+            node_key=self.node_key,
+            ended=self.directory.ended,
+        )
         try:
             if isinstance(request, NewAgent):
                 scratch.add(

@@ -100,7 +100,7 @@ class Isolations:
         """Finds what stands from before a restart, and goes on with it.
 
         What asyd was about to make or take away when it was killed is undone. The time that an
-        isolation has left is told by the machine's clock; it is never more than its TTL.
+        isolation has left is told by the monotonic clock, which goes on while asyd does not run.
         """
         if self.lack:
             return
@@ -121,8 +121,8 @@ class Isolations:
                 _log.warning("process %d is isolated, and it is not known for whom", one.pid)
             self._entries[key] = entry
             if entry.ttl_s:
-                left = min(max(0.0, entry.until - wall), entry.ttl_s)
-                self._arm(key, left)
+                passed = self._clock.now() - entry.made if entry.made else wall - entry.since
+                self._arm(key, min(max(0.0, entry.ttl_s - passed), entry.ttl_s))
         if standing:
             _log.warning("%d processes are isolated; see: asyd isolations list", len(standing))
         if self.entries != self._saved:
@@ -183,6 +183,7 @@ class Isolations:
                     self._clock.time_ns() // _NS,
                     ttl_s,
                     keep_loopback,
+                    int(self._clock.now()),
                 )
                 self._due.pop(where, None)
                 if ttl_s:

@@ -2,7 +2,8 @@
 
     {"version": 1, "boot": "...", "isolations": [
     {"pid": 4711, "start": 90210, "name": "java", "key": 64 hex digits, "label": "web",
-     "since": Unix seconds, "ttl_s": seconds or 0, "keep_loopback": false},
+     "since": Unix seconds, "ttl_s": seconds or 0, "keep_loopback": false,
+     "made": seconds of the monotonic clock},
     ...
     ]}
 
@@ -37,6 +38,7 @@ _KINDS: Final = {
     "since": int,
     "ttl_s": int,
     "keep_loopback": bool,
+    "made": int,
 }
 
 
@@ -57,6 +59,8 @@ class Entry:
     ttl_s: int
     """Seconds from then until it is released; 0: never."""
     keep_loopback: bool
+    made: int = 0
+    """Seconds of the monotonic clock, which starts with the machine, at that time; 0: not known."""
 
     @property
     def until(self) -> int:

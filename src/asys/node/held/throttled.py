@@ -77,6 +77,8 @@ class ThrottleBook:
         self._connected = connected
         self._lease = options.lease
         self._entries = {one.pid: one for one in entries}
+        self._stopped: dict[int, float] = {}
+        """When asyd itself stopped a process last, on the node's clock."""
         self._left: dict[str, float] = {}
         self._alarm = Alarm(clock)
         self._turn = asyncio.Lock()
@@ -181,6 +183,7 @@ class ThrottleBook:
         self, process: ProcessHandle, key: bytes, label: str, place: str, how: str = ""
     ) -> None:
         before = self._entries.get(process.pid)
+        self._stopped[process.pid] = self._clock.now()
         since = self._clock.time_ns() // _NS
         if before is not None and before.start == process.start:
             since = before.since
@@ -214,6 +217,7 @@ class ThrottleBook:
         if self._entries.get(entry.pid) != entry:
             return False
         del self._entries[entry.pid]
+        self._stopped.pop(entry.pid, None)
         self._scribe.changed()
         return True
 
@@ -294,7 +298,8 @@ class ThrottleBook:
                 return ""
             if process is None or process.zombie:
                 return "it has ended"
-            settling = self._clock.time_ns() // _NS - entry.since < SETTLING
+            stopped = self._stopped.get(entry.pid, float("-inf"))
+            settling = self._clock.now() - stopped < SETTLING
             return "" if settling else "somebody else let it go on"
         except NoSuchTarget:
             return "it has ended"
