@@ -203,6 +203,7 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
             await vendors.start()
         if logs is not None:
             logs.start()
+        node.count_descriptors()
         gc.collect()
         gc.freeze()  # what is here now stays: looking at it again would hold the loop for 10 ms
         lock_memory(platform, options.memory_lock)

@@ -180,12 +180,16 @@ class Unconfirmed(Generic[_T]):
         """
         if item in self._all:
             return None
-        evicted = None
-        if len(self._all) >= self._capacity:
-            evicted = next(iter(self._fresh or self._all))
-            self.discard(evicted)
+        evicted = self.pop() if len(self._all) >= self._capacity else None
         self._all[item] = self._fresh[item] = None
         return evicted
+
+    def pop(self) -> _T | None:
+        """Takes out the one that has to go first, as with `add`; None when there is none."""
+        first = next(iter(self._fresh or self._all), None)
+        if first is not None:
+            self.discard(first)
+        return first
 
     def advance(self, item: _T) -> None:
         """The item has shown the magic and paid its token. Nothing happens when it is not here."""

@@ -11,12 +11,15 @@ import socket
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds until asyd takes them."""
+
+ACCEPTS: Final = 16
+"""How many of them asyd takes before it looks whether there is room for more."""
 
 _CREDENTIALS: Final = struct.Struct("iII")
 _PEERCRED: Final[int | None] = getattr(socket, "SO_PEERCRED", None)
@@ -86,12 +89,14 @@ async def listen(
     try:
         if address.path:
             clear_stale(Path(address.path))
-            server = await loop.create_unix_server(factory, address.path, backlog=BACKLOG)
-            os.chmod(address.path, 0o666)  # noqa: S103  who may come in is decided by keys
-            return server, address
         sock = _bound(address)
         try:
-            server = await loop.create_server(factory, sock=sock, backlog=BACKLOG)
+            if address.path:
+                os.chmod(address.path, 0o666)  # noqa: S103  who may come in is decided by keys
+                server = await loop.create_unix_server(factory, sock=sock, backlog=ACCEPTS)
+            else:
+                server = await loop.create_server(factory, sock=sock, backlog=ACCEPTS)
+            sock.listen(BACKLOG)  # asyncio takes as many at once as the loop was told to hold
         except BaseException:
             sock.close()
             raise
@@ -99,23 +104,28 @@ async def listen(
         # The event loops each have words of their own for it.
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ListenError(f"cannot listen on {address}: {reason}") from error
-    return server, Address(address.host, server.sockets[0].getsockname()[1])
+    return server, address if address.path else replace(address, port=sock.getsockname()[1])
 
 
 def _bound(address: Address) -> socket.socket:
-    """A socket with that address. An event loop that is given a name looks it up in threads, which
-    stay; what stands here is none. OSError.
+    """A socket that has the address. An event loop that is given a name looks it up in threads,
+    which stay; what stands here is none. OSError.
     """
-    numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
-    family, kind, number, _, where = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=numeric
-    )[0]
-    sock = socket.socket(family, kind, number)
+    family: socket.AddressFamily = socket.AF_UNIX
+    where: Any = address.path
+    if not address.path:
+        numeric = socket.AI_NUMERICHOST | socket.AI_PASSIVE
+        found = socket.getaddrinfo(
+            address.host, address.port, type=socket.SOCK_STREAM, flags=numeric
+        )
+        family, where = found[0][0], found[0][-1]
+    sock = socket.socket(family)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        if not address.path:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:  # IPv4 has an address of its own
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setblocking(False)
         sock.bind(where)
     except BaseException:
         sock.close()

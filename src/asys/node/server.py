@@ -25,6 +25,7 @@ from asys.node.audit.log import Audit
 from asys.node.audit.shadow.strict import Strict
 from asys.node.chains import Chains
 from asys.node.clock import Clock
+from asys.node.descriptors import Descriptors
 from asys.node.dispatch import Dispatcher
 from asys.node.door import HandshakeRates, Replays, Unconfirmed
 from asys.node.facts import Facts
@@ -128,6 +129,8 @@ class Node:
         self._grants: dict[bytes, Grant] = {}
         self._buckets: dict[tuple[bytes, RateLimit], Bucket] = {}
         self.facts = Facts(platform, clock.now())
+        self.descriptors = Descriptors()
+        """What connections must leave for the node's own work."""
         self._connections: set[Session] = set()
         self._unconfirmed = Unconfirmed[Session](self.limits.unconfirmed)
         self._sessions: dict[int, Session] = {}
@@ -149,12 +152,18 @@ class Node:
     def admit(self, session: Session) -> bool:
         """Whether there is room for a connection that has not shown who it is.
 
-        When too many of these are there, the newcomer takes the place of the oldest.
+        When too many of these are there, the newcomer takes the place of the oldest; also where
+        there are file descriptors for no more.
         """
         if len(self._sessions) >= self.limits.sessions:
             return False
+        evicted = None
+        if len(self._connections) >= self.descriptors.connections:
+            evicted = self._unconfirmed.pop()
+            if evicted is None:
+                return False
         self._connections.add(session)
-        evicted = self._unconfirmed.add(session)
+        evicted = self._unconfirmed.add(session) or evicted
         if evicted is not None:
             evicted.evict()
         return True
@@ -231,6 +240,10 @@ class Node:
                     self.throttled.left(key)
             self.tasks.close_session(session.id)
             self.chains.close_session(session.id)
+
+    def count_descriptors(self) -> None:
+        """Everything is open by now that stays open: the rest is for connections and a reserve."""
+        self.descriptors.count(len(self._connections))
 
     def forget(self, session: Session) -> None:
         """The connection is gone."""
