@@ -1,4 +1,4 @@
-"""`asyd --throttle` and `--throttle-lease`: what may be written, and what it means."""
+"""`asyd --throttle`, `--throttle-lease` and `--nice`: what may be written, and what it means."""
 
 from __future__ import annotations
 
@@ -42,11 +42,19 @@ def test_durations(tmp_path: Path, started: list[Options], written: str, seconds
     assert started[0].throttle_lease == seconds
 
 
+@pytest.mark.parametrize("written", ["0", "-1", "-10", "-20"])
+def test_priorities(tmp_path: Path, started: list[Options], written: str) -> None:
+    assert main(["--config-dir", str(tmp_path), "--nice", written]) == 0
+
+    assert started[0].nice == int(written)
+
+
 @pytest.mark.parametrize(
     "words",
     [
         *(("--throttle", one) for one in ("cpu", "cpu:0", "cpu:100", "cpu:05", "cpu:1.5", "stop")),
         *(("--throttle-lease", one) for one in ("15", "m", "-1s", "1.5h", "1w", "12345678s", "")),
+        *(("--nice", one) for one in ("1", "-21", "-05", "+5", "high", "")),
     ],
     ids="=".join,
 )

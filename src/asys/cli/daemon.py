@@ -121,6 +121,14 @@ def _parser() -> argparse.ArgumentParser:
         "as 90s, 15m or 2h; 0: never (default: 0)",
     )
     parser.add_argument(
+        "--nice",
+        type=_nice,
+        default=-10,
+        metavar="N",
+        help="how asyd ranks where the CPU is short, -20 to 0, if it may raise itself; 0: as it "
+        "was started (default: %(default)s)",
+    )
+    parser.add_argument(
         "--audit-shadow",
         metavar="HOST:PORT",
         help="push the audit to this collector, see `asys audit collect` and `asyd collector`; "
@@ -300,6 +308,12 @@ def _throttle(written: str) -> str:
             f"{written!r} is not signal, freeze or cpu:PERCENT, 1 to 99 percent of one CPU"
         )
     return written
+
+
+def _nice(written: str) -> int:
+    if not re.fullmatch("0|-(1?[0-9]|20)", written):
+        raise argparse.ArgumentTypeError(f"{written!r} is not a nice value from -20 to 0")
+    return int(written)
 
 
 def _duration(written: str) -> float:

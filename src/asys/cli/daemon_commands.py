@@ -112,6 +112,7 @@ def _options(arguments: argparse.Namespace) -> Options:
         audit_strict=arguments.audit_strict,
         throttle=arguments.throttle,
         throttle_lease=arguments.throttle_lease,
+        nice=arguments.nice,
         audit_parameters=arguments.audit_parameters,
         audit_parameters_days=arguments.audit_parameters_days,
         vendors=_vendors(arguments),

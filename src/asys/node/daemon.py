@@ -52,6 +52,7 @@ from asys.node.platform import choose_platform, settle_allocator
 from asys.node.platform.base import Platform, Unsupported
 from asys.node.platform.machine import boot_id
 from asys.node.platform.own_usage import OwnUsage
+from asys.node.platform.priority import USUAL, raise_priority
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
 from asys.node.vendor.enabled import Enabled
@@ -105,6 +106,7 @@ class Options:
     vendors: tuple[Enabled, ...] = ()
     metrics: Address | None = None
     memory_lock: str = "auto"
+    nice: int = USUAL
 
 
 def run(options: Options) -> None:
@@ -113,10 +115,13 @@ def run(options: Options) -> None:
     threading.stack_size(THREAD_STACK)
     settle_allocator()
     config = ConfigDir(options.config_dir)
+    lack = raise_priority(options.nice)  # before there is another thread
     handler = set_up(debug=options.debug)
     notifier = take_notifier(os.environ)
     period = take_watchdog(os.environ)
     try:
+        if lack:
+            _log.info("%s", lack)
         factory = uvloop.new_event_loop if uvloop is not None else None
         with asyncio.Runner(loop_factory=factory) as runner:
             runner.run(_serve(config, options, notifier, period))

@@ -98,6 +98,20 @@ async def test_what_the_kernel_kills_ran_out_of_memory(running: ExecRunning) -> 
 
 
 @pytest.mark.root
+async def test_it_is_not_as_urgent_as_asyd(launcher: ExecLauncher) -> None:
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    os.setpriority(os.PRIO_PROCESS, 0, -10)
+    try:
+        made = await launcher.launch(Enabled(DOMAIN))
+    finally:
+        os.setpriority(os.PRIO_PROCESS, 0, before)
+    await said(made)
+    assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in made.pids] == [0, 0]
+    made.socket.close()
+    await made.end()
+
+
+@pytest.mark.root
 async def test_a_vendor_that_is_not_installed_says_so(launcher: ExecLauncher) -> None:
     made = await launcher.launch(Enabled("b.example"))
     kind, why = await said(made)

@@ -28,6 +28,7 @@ if __name__ == "__main__" and not __spec__:
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from asys.node.platform import confine, oom
+from asys.node.platform.priority import lower_priority
 
 SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  they become the cage's own
 HOMES: Final = ("/root", "/home", "/run/user")
@@ -165,6 +166,7 @@ def enter(cage: Cage, fd: int, parent: int) -> None:
 def main(arguments: list[str]) -> int:
     """Closes the cage, waits for the program, and ends as it ended."""
     fd, cage = int(arguments[0]), Cage.from_json(arguments[1])
+    lower_priority()
     confine.die_with_parent(int(arguments[2]))
     oom.be_expendable()
     flags = confine.CLONE_NEWNS | confine.CLONE_NEWPID | confine.CLONE_NEWIPC
