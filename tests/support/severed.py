@@ -10,10 +10,6 @@ machine that has lost its power: frames go to a hardware address that nobody has
 
 from __future__ import annotations
 
-import ctypes
-import os
-import subprocess
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,11 +18,11 @@ from typing import Any, Final, TypeVar
 
 import asys
 from support.daemon import AGENT, Daemon, running
+from support.namespaces import inside, ip, namespace, run_inside
 
 NEAR, FAR = "192.0.2.1", "192.0.2.2"
 
 _NOBODY: Final = "02:00:00:00:00:99"
-_CLONE_NEWNET: Final = 0x40000000
 
 T = TypeVar("T")
 
@@ -55,22 +51,7 @@ class Severed:
 
     def run(self, work: Callable[[], T]) -> T:
         """Does something at the near end, in a thread of its own, and gives what that gives."""
-        results: list[T] = []
-        failures: list[BaseException] = []
-
-        def there() -> None:
-            try:
-                _enter(self._near)
-                results.append(work())
-            except BaseException as failure:
-                failures.append(failure)
-
-        thread = threading.Thread(target=there, name="near-end")
-        thread.start()
-        thread.join()
-        if failures:
-            raise failures[0]
-        return results[0]
+        return run_inside(self._near, work)
 
     def cut(self, *, answers_only: bool = False) -> None:
         """From now on nothing arrives; or nothing at the near end."""
@@ -81,22 +62,22 @@ class Severed:
     def mend(self) -> None:
         """From now on everything arrives."""
         for holder, device, peer in ((self._far, "far", NEAR), (self._near, "near", FAR)):
-            _ip(holder, "neigh", "replace", peer, "lladdr", self._address[device], "dev", device)
+            ip(holder, "neigh", "replace", peer, "lladdr", self._address[device], "dev", device)
 
     def _misdirect(self, holder: int, device: str, peer: str) -> None:
         command = ("neigh", "replace", peer, "lladdr", _NOBODY, "dev", device, "nud", "permanent")
-        _ip(holder, *command)
+        ip(holder, *command)
 
     def __enter__(self) -> Severed:
         with self._exit:
-            self._near, self._far = self._namespace(), self._namespace()
-            _ip(self._near, "link", "add", "near", "type", "veth", "peer", "far")
-            _ip(self._near, "link", "set", "far", "netns", str(self._far))
+            self._near, self._far = namespace(self._exit), namespace(self._exit)
+            ip(self._near, "link", "add", "near", "type", "veth", "peer", "far")
+            ip(self._near, "link", "set", "far", "netns", str(self._far))
             self._address = {}
             ends = ((self._near, "near", NEAR), (self._far, "far", FAR))
             for holder, device, address in ends:
-                _ip(holder, "addr", "add", f"{address}/24", "dev", device)
-                _ip(holder, "link", "set", device, "up")
+                ip(holder, "addr", "add", f"{address}/24", "dev", device)
+                ip(holder, "link", "set", device, "up")
             # Each end's table has the other one's hardware address.
             self._address["near"] = _hardware(self._far, "far")
             self._address["far"] = _hardware(self._near, "near")
@@ -105,7 +86,7 @@ class Severed:
                     self._directory,
                     agents={AGENT: "agent caps=all"},
                     listen=(FAR,),
-                    launcher=("nsenter", f"--net=/proc/{self._far}/ns/net"),
+                    launcher=inside(self._far),
                 )
             )
             self._exit = self._exit.pop_all()
@@ -119,37 +100,8 @@ class Severed:
     ) -> None:
         self._exit.__exit__(kind, error, traceback)
 
-    def _namespace(self) -> int:
-        """The PID of a process that holds a new one, which goes with it."""
-        holder = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "ip link set lo up && echo up && exec cat"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._exit.callback(holder.communicate)
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "up\n"
-        return holder.pid
-
-
-def _ip(holder: int, *arguments: str) -> str:
-    command = ["nsenter", f"--net=/proc/{holder}/ns/net", "ip", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
 
 def _hardware(holder: int, device: str) -> str:
     """The address of an interface."""
-    words = _ip(holder, "link", "show", device).split()
+    words = ip(holder, "link", "show", device).split()
     return words[words.index("link/ether") + 1]
-
-
-def _enter(holder: int) -> None:
-    """Moves this thread, and no other, to a network namespace."""
-    space = os.open(f"/proc/{holder}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(space, _CLONE_NEWNET) != 0:
-            raise OSError(ctypes.get_errno(), "setns")
-    finally:
-        os.close(space)
