@@ -299,6 +299,8 @@ FAILURES: list[tuple[Exception, SW, bool]] = [
     (OSError(errno.EBUSY, "why"), SW.NODE_BUSY, True),
     (OSError(errno.ETIMEDOUT, "why"), SW.NODE_TIMED_OUT, True),
     (OSError(errno.EIO, "why"), SW.NODE_IO_ERROR, True),
+    (OSError(errno.EROFS, "why"), SW.NODE_IO_ERROR, True),
+    (OSError(errno.EDQUOT, "why"), SW.NODE_NO_SPACE, True),
     (OSError(errno.ESRCH, "why"), SW.INVALID_PAYLOAD, True),
     (OSError(errno.EPERM, "why"), SW.DENIED, True),
     (OSError(errno.ENOSYS, "why"), SW.NOT_SUPPORTED, True),

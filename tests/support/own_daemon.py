@@ -49,7 +49,7 @@ def faulty(
         yield daemon
         daemon.process.send_signal(signal.SIGTERM)
         assert daemon.process.wait(PATIENCE) == 0
-        assert "Traceback" not in "".join(daemon.log)
+        assert "Traceback" not in "".join(daemon.log), "\n".join(daemon.log)
     finally:
         daemon.kill()
 

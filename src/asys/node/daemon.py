@@ -233,7 +233,8 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
             if address.path:  # while the socket is still ours; then it may be a successor's
                 with contextlib.suppress(OSError):
                     os.unlink(address.path)
-        for server in servers:
+        # The admin's socket last: it is unlinked, and a disk that hangs would hold that up.
+        for server in reversed(servers):
             server.close()
         await node.close()
         if supervisor is not None:

@@ -191,3 +191,17 @@ async def test_an_added_agent_ends_with_its_time(rig: Rig, disk: Disk) -> None:
     assert child.transport.eof_sent
     await rig.settle()
     assert disk.saved == ()
+
+
+async def test_a_disk_that_does_not_answer_is_told_and_leaves_no_traceback(
+    rig: Rig, disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    agent = rig.session()
+    assert (await add(agent))[-2:] == OK
+    disk.error = TimeoutError("the disk has not answered")
+    assert await add(agent, GRANDCHILD) == SW.NODE_TIMED_OUT.wire
+    assert await remove(agent) == SW.NODE_TIMED_OUT.wire
+    assert "6F04 AGENT_ADD for agent: the disk has not answered" in caplog.text
+    assert "Traceback" not in caplog.text
+    disk.error = None

@@ -16,6 +16,7 @@ from asys.node.disk.files import (
     ConfigError,
     is_there,
     locked,
+    make_directory,
     read_private,
     require_private,
     write_atomically,
@@ -43,7 +44,7 @@ class Blackout:
         ConfigError when they are not to be had, or when others may write in the directory.
         """
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             if error.errno in NO_ROOM:
                 self._go_without(error)
@@ -52,6 +53,8 @@ class Blackout:
                 f"{self._directory}: {error.strerror}; name another directory with --state-dir"
             ) from error
         require_private(self._directory, forbidden=0o022, mend="700")
+        if is_there(self.path):
+            return  # and nobody who writes on a disk that hangs, and has the lock, is waited for
         try:
             with locked(self._directory):
                 if not is_there(self.path):

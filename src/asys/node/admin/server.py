@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from asys.node.admin.verbs import Controls, NoSuchOrder, Verbs, line
-from asys.node.disk.files import NO_ROOM, locked
+from asys.node.disk.files import NO_ROOM, locked, make_directory
 from asys.node.disk.places import socket_address
 from asys.node.listen import ListenError, clear_stale, peer_credentials
 from asys.node.logs import Throttled
@@ -205,7 +205,7 @@ def serve_admin(controls: Controls, path: Path, *, seconds: float = REQUEST_SECO
     asyd has it, or others than its owner may enter the directory. NoRoomError: there is no room.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(path.parent)
         _require_closed(path)
         # Of two that start at once, one must not take the socket of the other for a stale one.
         with locked(path.parent), socket_address(path) as address:

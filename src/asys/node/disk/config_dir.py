@@ -18,6 +18,7 @@ from asys.node.disk.files import (
     ConfigError,
     is_there,
     locked,
+    make_directory,
     quoted,
     read_private,
     require_private,
@@ -56,7 +57,7 @@ class ConfigDir:
         self.path = path
         try:
             if make:
-                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_directory(path)
             elif not path.is_dir():
                 raise ConfigError(f"{path} is no directory; name the node's with --config-dir")
         except OSError as error:

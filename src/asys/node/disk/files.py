@@ -42,6 +42,16 @@ def write_atomically(path: Path, data: bytes, mode: int) -> None:
         os.close(directory)
 
 
+def make_directory(path: Path) -> None:
+    """Makes a directory for its owner alone, with those above it, unless it is there. OSError.
+
+    Where it is, nothing is asked of the disk that one which hangs would not answer: it holds up
+    whoever wants to make what is there.
+    """
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
 @contextlib.contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Waits until no other process holds `directory` locked, then holds it. OSError."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +21,8 @@ from asys.isa.capmap import CARRIER
 from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
 from asys.node.agents.directory import key_hash
 from asys.node.dispatch import handles
+from asys.node.platform.base import SystemFailure
+from asys.protocol.status import SW
 
 if TYPE_CHECKING:
     from asys.node.agents.directory import Holding
@@ -31,22 +35,33 @@ if TYPE_CHECKING:
 async def agent_add(session: Session, request: NewAgent) -> AgentHash:
     """Lets an agent in, or changes what it was given; answered when it is on the disk."""
     caps = CapabilityMap.of(request.caps).bits & ~CARRIER
-    await session.node.authority.add(
-        session.agent_key,
-        request.key,
-        caps,
-        request.ttl_s,
-        request.label,
-        _charge(session, AGENT_ADD.code),
-    )
+    with _disk_may_hang():
+        await session.node.authority.add(
+            session.agent_key,
+            request.key,
+            caps,
+            request.ttl_s,
+            request.label,
+            _charge(session, AGENT_ADD.code),
+        )
     return AgentHash(key_hash(request.key))
 
 
 @handles(AGENT_REMOVE, finds_target=True)
 async def agent_remove(session: Session, request: AgentKey) -> None:
     """Shuts an agent out, with all below it; answered when that is on the disk."""
-    node = session.node
-    await node.authority.remove(session.agent_key, request.key, _charge(session, AGENT_REMOVE.code))
+    charge = _charge(session, AGENT_REMOVE.code)
+    with _disk_may_hang():
+        await session.node.authority.remove(session.agent_key, request.key, charge)
+
+
+@contextmanager
+def _disk_may_hang() -> Iterator[None]:
+    """A disk that does not answer is nothing that nobody foresaw: 6F04, without a traceback."""
+    try:
+        yield
+    except TimeoutError as error:
+        raise SystemFailure(str(error), SW.NODE_TIMED_OUT) from error
 
 
 @handles(AGENT_LIST)

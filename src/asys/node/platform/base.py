@@ -48,7 +48,9 @@ class SystemFailure(PlatformError):
 _FAILURES: Final = {
     errno.ENOMEM: SW.NODE_OUT_OF_MEMORY,
     errno.EIO: SW.NODE_IO_ERROR,
+    errno.EROFS: SW.NODE_IO_ERROR,
     errno.ENOSPC: SW.NODE_NO_SPACE,
+    errno.EDQUOT: SW.NODE_NO_SPACE,
     errno.ETIMEDOUT: SW.NODE_TIMED_OUT,
     errno.EBUSY: SW.NODE_BUSY,
 }
