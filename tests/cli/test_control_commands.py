@@ -21,10 +21,10 @@ from asys.cli import control_commands, daemon_commands
 from asys.cli.daemon import main
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.verbs import ReloadReport
-from asys.node.daemon import Options
 from asys.node.disk.files import ConfigError
 from asys.node.disk.places import Places
 from asys.node.listen import Address
+from asys.node.options import Options
 from support.admin_rig import (
     KEY,
     METRICS,

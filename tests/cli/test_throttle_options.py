@@ -8,7 +8,7 @@ import pytest
 
 from asys.cli import daemon_commands
 from asys.cli.daemon import main
-from asys.node.daemon import Options
+from asys.node.options import Options
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ import sys
 
 from asys.client.address import Address
 from asys.node.audit.shadow.pinned import parse_collector
-from asys.node.daemon import Options, run
+from asys.node.daemon import run
 from asys.node.disk.config_dir import ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError
 from asys.node.listen import Address as ListenAddress
 from asys.node.listen import ListenError, parse_address
+from asys.node.options import Options
 from asys.node.platform.base import PlatformError
 from asys.node.server import Limits
 from asys.node.vendor.enabled import Enabled, parse_all

@@ -13,49 +13,35 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from asys import __version__
-from asys.client.address import Address as CollectorAddress
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.controls import NodeControls, report_agents
 from asys.node.admin.server import AdminDoor
-from asys.node.agents.authority import Past, Store
-from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
-from asys.node.agents.directory import Delegate
-from asys.node.agents.ended_store import EndedStore
-from asys.node.audit.append_only import give_up_capability
-from asys.node.audit.parameters import ParameterKeeping
-from asys.node.audit.shadow.host import Shadow
-from asys.node.audit.shadow.pinned import KnownCollectors
-from asys.node.audit.supervisor import Supervisor
-from asys.node.audit.writer import WriterOptions
+from asys.node.audit.start import start_audit
 from asys.node.clock import LoopClock
 from asys.node.disk import state
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError
-from asys.node.disk.places import Places, places
+from asys.node.disk.places import places
 from asys.node.health.metrics import Health
 from asys.node.health.notify import Notifier, take_notifier, take_watchdog
 from asys.node.health.watchdog import SHARE, Watchdog
 from asys.node.held import beside
-from asys.node.held.isolations import Isolations, open_isolations
-from asys.node.held.throttled import Throttling
-from asys.node.held.throttled_store import Entry, ThrottledStore
 from asys.node.listen import Address, ListenError, listen
 from asys.node.logs import set_up
+from asys.node.options import Options
 from asys.node.platform import choose_platform, settle_allocator
 from asys.node.platform.base import Platform, Unsupported
-from asys.node.platform.machine import boot_id
 from asys.node.platform.own_usage import OwnUsage
-from asys.node.platform.priority import USUAL, raise_priority
+from asys.node.platform.priority import raise_priority
+from asys.node.restore import load_delegates, load_isolations, load_past, load_throttled
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
-from asys.node.vendor.enabled import Enabled
 from asys.node.vendor.start import prepare
 
 if TYPE_CHECKING:
@@ -78,35 +64,6 @@ THREAD_STACK: Final = 256 << 10
 
 SPARE_FILES: Final = 128
 """File descriptors that asyd needs beside one for each connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line decides."""
-
-    config_dir: Path
-    addresses: tuple[Address, ...]
-    limits: Limits
-    supervisord: str | None = None
-    portable: bool = False
-    debug: bool = False
-    mode: str = "full"
-    state_dir: Path | None = None
-    admin_socket: Path | None = None
-    handshake_rate: int = 20
-    audit: str = "on"
-    audit_dir: Path | None = None
-    audit_full: str = "refuse"
-    audit_shadow: CollectorAddress | None = None
-    audit_strict: bool = False
-    throttle: str = "signal"
-    throttle_lease: float = 0.0
-    audit_parameters: str = "off"
-    audit_parameters_days: int = 7
-    vendors: tuple[Enabled, ...] = ()
-    metrics: Address | None = None
-    memory_lock: str = "auto"
-    nice: int = USUAL
 
 
 def run(options: Options) -> None:
@@ -148,11 +105,11 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
     where = places(config.path, state_dir=options.state_dir, admin_socket=options.admin_socket)
     blackout = Blackout(where.state_dir)
     blackout.prepare()
-    delegates, store = _load_delegates(where)
+    delegates, store = load_delegates(where)
     clock = LoopClock(asyncio.get_running_loop())
     secret = [config.path, where.state_dir, *([options.audit_dir] if options.audit_dir else [])]
     vendors = prepare(options.vendors, secret, clock)
-    supervisor = _start_audit(options, where, clock, config)
+    supervisor = start_audit(options, where, clock, config)
     logs = platform.logs(clock) if Mode(options.mode) is Mode.FULL else None
     node = Node(
         key=config.load_key(),
@@ -165,11 +122,11 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
         mode=Mode(options.mode),
         delegates=delegates,
         store=store,
-        past=_load_past(where),
+        past=load_past(where),
         audit=supervisor.log if supervisor is not None else None,
         audit_needed=options.audit_full == "refuse",
-        throttling=_load_throttled(options, where),
-        isolations=_load_isolations(platform, where, clock),
+        throttling=load_throttled(options, where),
+        isolations=load_isolations(platform, where, clock),
         vendors=vendors,
     )
     node.protection.helpers = lambda: (
@@ -251,96 +208,6 @@ async def _serve_metrics(health: Health, address: Address) -> MetricsServer:
     server = await serve_metrics(health.text, health.node.clock, address)
     _log.info("metrics are at %s", server.url)
     return server
-
-
-def _start_audit(
-    options: Options, where: Places, clock: LoopClock, config: ConfigDir
-) -> Supervisor | None:
-    """Starts the writer of the audit; what it alone may do is given up then. And the shipper."""
-    if options.audit == "off":
-        _log.warning("the audit is off: nothing that agents do is on record")
-        return None
-    directory = options.audit_dir or where.state_dir / "audit"
-    supervisor = Supervisor(
-        WriterOptions(
-            directory.absolute(), parameters=ParameterKeeping(days=options.audit_parameters_days)
-        ),
-        clock,
-        parameters=options.audit_parameters == "on",
-        shadow=_shadow(options, config),
-    )
-    supervisor.start()
-    give_up_capability()
-    _log.info("what agents do is on record in %s", directory)
-    if supervisor.shadow is not None:
-        supervisor.shadow.start()
-        _log.info("it is pushed to the collector at %s", options.audit_shadow)
-    if options.audit_parameters == "on":
-        _log.info(
-            "the parameters of what they do are kept in clear, for %d days",
-            options.audit_parameters_days,
-        )
-    return supervisor
-
-
-def _shadow(options: Options, config: ConfigDir) -> Shadow | None:
-    """Where the audit is pushed to. ConfigError: nobody has said which key the collector has."""
-    if options.audit_shadow is None:
-        return None
-    destination = KnownCollectors(config.path).destination(options.audit_shadow)
-    return Shadow(destination, config.load_key(), options.audit_strict)
-
-
-def _load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
-    """The agents that agents have added.
-
-    A damaged file keeps out those whom it names, and nobody else; it stays as it is.
-    """
-    store = DelegatedStore(where.state_dir)
-    try:
-        return store.load(), store
-    except ConfigError as error:
-        _log.error("no agent that an agent has added can connect: %s", error)
-        return (), DamagedStore(store.path)
-
-
-def _load_past(where: Places) -> Past:
-    """The lines that have ended before this start."""
-    store = EndedStore(where.state_dir)
-    try:
-        return Past(store.load(), store)
-    except ConfigError as error:
-        _log.error("it is not known which lines have ended; the clock alone tells: %s", error)
-        with contextlib.suppress(OSError):
-            store.path.replace(store.path.with_suffix(".damaged"))
-        return Past(keeper=store)
-
-
-def _load_throttled(options: Options, where: Places) -> Throttling:
-    """How processes are stopped, and those that were before this start."""
-    store = ThrottledStore(where.state_dir, boot_id())
-    entries: tuple[Entry, ...] = ()
-    try:
-        entries = store.load()
-    except ConfigError as error:
-        _log.error("what was stopped before is not known, and may be so still: %s", error)
-        with contextlib.suppress(OSError):
-            store.path.replace(store.path.with_suffix(".damaged"))
-    if entries:
-        _log.warning("%d processes were stopped before; see: asyd throttled list", len(entries))
-    return Throttling(options.throttle, options.throttle_lease, store, entries)
-
-
-def _load_isolations(platform: Platform, where: Places, clock: LoopClock) -> Isolations | None:
-    """What is cut off the network; whose it is may have been lost with the file."""
-    try:
-        return open_isolations(platform, clock, where.state_dir)
-    except ConfigError as error:
-        _log.error("it is not known who has isolated what: %s", error)
-        path = where.state_dir / "isolations.json"
-        with contextlib.suppress(OSError):
-            path.replace(path.with_suffix(".damaged"))
-        return open_isolations(platform, clock, where.state_dir, ())
 
 
 def _on_loop_error(node: Node, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
