@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from asys.node.disk.scribe import WRITER
 from asys.node.platform.logs.reader import WORKER as READER
 from support.daemon import AGENT, Daemon, running
 from support.frames import HELLO, PROCS
@@ -137,10 +138,13 @@ def test_a_node_with_a_session_that_asks_nothing_does_nothing(tmp_path: Path) ->
 
 
 def test_sessions_leave_neither_children_nor_files(tmp_path: Path) -> None:
-    """Where logs can be read, a child that reads them is there from the start."""
+    """A child that writes the state is there from the start; and where logs can be read, one that
+    reads them.
+    """
     with running(tmp_path, agents=AGENTS) as daemon:
         children = psutil.Process(daemon.pid).children()
-        assert [one.cmdline()[3] for one in children] in ([], [str(READER)])
+        programs = [one.cmdline()[3] for one in children]
+        assert programs in ([str(WRITER)], [str(WRITER), str(READER)])
         before = len(os.listdir(f"/proc/{daemon.pid}/fd"))
         for _ in range(20):
             with daemon.connect() as agent:
