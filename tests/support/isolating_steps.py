@@ -34,7 +34,7 @@ def count_down(steps: int) -> None:
         return step
 
     for module, names in (
-        (bpf, ("attach", "pin", "replace", "update", "delete", "mount", "unmount")),
+        (bpf, ("attach", "detach", "pin", "replace", "update", "delete", "mount", "unmount")),
         (cgroups, ("write",)),
         (os, ("mkdir", "rmdir", "unlink", "rename", "setxattr")),
     ):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -15,6 +18,7 @@ from asys.node.platform.isolation import bpf
 from asys.node.platform.isolation import programs as isolation_programs
 from asys.node.platform.isolation.bpf import AttachType, ProgramType
 from asys.node.platform.isolation.pins import Pins
+from asys.node.platform.processes import cgroups
 from support.cgroup import cgroup, unified
 from support.isolating import isolation_missing
 
@@ -197,3 +201,44 @@ def test_nothing_can_be_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("asys.node.platform.privileges.has", lambda capability: False)
     pins = Pins(tmp_path, system=str(tmp_path / "no-bpf-here"))
     assert "no CAP_SYS_ADMIN to mount one" in pins.lack()
+
+
+TRIES = """
+import socket, sys
+for _ in sys.stdin:
+    try:
+        socket.socket().close()
+        print("made", flush=True)
+    except PermissionError:
+        print("cut", flush=True)
+"""
+
+
+def test_a_link_that_is_detached_does_nothing_from_then_on(opened: Open) -> None:
+    """Though it is still there: to drop it would not be enough, the kernel takes its time."""
+    where = AttachType.SOCK_CREATE
+    with (
+        cgroup(unified()) as directory,
+        subprocess.Popen(
+            (sys.executable, "-c", TRIES), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as child,
+    ):
+        assert child.stdin is not None
+        assert child.stdout is not None
+        reader = child.stdout
+
+        def tries(to: IO[str] = child.stdin) -> str:
+            to.write("\n")
+            to.flush()
+            return reader.readline()
+
+        cgroups.move(directory, child.pid)
+        assert tries() == "made\n"
+        program = opened(bpf.load("cut", where, isolation_programs.CUT[where]))
+        link = opened(bpf.attach(program, directory, where))
+        assert tries() == "cut\n"
+        bpf.detach(link)
+        assert tries() == "made\n"
+        bpf.detach(link)
+        child.stdin.close()
+        assert child.wait(60) == 0

@@ -50,6 +50,7 @@ class Command(IntEnum):
     OBJ_GET = 7
     LINK_CREATE = 28
     LINK_UPDATE = 29
+    LINK_DETACH = 34
 
 
 class ProgramType(IntEnum):
@@ -212,6 +213,17 @@ def replace(link: int, program: int) -> None:
     OSError with ENOLINK: its cgroup has gone.
     """
     _call(Command.LINK_UPDATE, "<IIII", link, program, 0, 0)
+
+
+def detach(link: int) -> None:
+    """Ends what a link does, at once: when its last name goes, the kernel gets to that some time
+    later. Nothing where the kernel cannot (before Linux 5.9).
+    """
+    try:
+        _call(Command.LINK_DETACH, "<I", link)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+            raise
 
 
 def knows_links(program: int) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from asys.node.platform.isolation import bpf
 from asys.node.platform.isolation.bpf import AttachType
 from asys.node.platform.isolation.filter import Descriptor
-from asys.node.platform.isolation.pins import Pins
+from asys.node.platform.isolation.pins import Pins, drop_link
 from asys.node.platform.isolation.programs import CUT, CUT_BUT_LOOPBACK
 
 
@@ -55,7 +55,7 @@ class Links:
         for index, directory in enumerate(directories):
             self.attach(directory, place, keep_loopback=keep_loopback, index=index)
         for path in before:
-            os.unlink(path)
+            drop_link(path)
 
     def follow(self, key: str, *, keep_loopback: bool) -> None:
         """Has every link run the program of that rule."""

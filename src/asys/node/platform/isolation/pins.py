@@ -90,7 +90,7 @@ class Pins:
         """Takes all of it away, when no isolation is left; also what is but begun."""
         if os.path.isdir(self._base):
             for where in ("ingress", "egress"):
-                _unlink(self.filter(where))
+                drop_link(self.filter(where))
             _unlink(self.table)
             os.rmdir(self._base)
         if bpf.is_mounted(self._own_mount):
@@ -188,7 +188,7 @@ class Pins:
     def remove_links(self, place: str) -> None:
         """Takes its links away: their programs run no more."""
         for path in self.all_links(place):
-            _unlink(path)
+            drop_link(path)
 
     def remove_isolation(self, place: str) -> None:
         """Takes what is left of it away."""
@@ -201,4 +201,15 @@ class Pins:
 
 def _unlink(path: str) -> None:
     with suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def drop_link(path: str) -> None:
+    """Takes a link away, and what it does is over when this returns."""
+    with suppress(FileNotFoundError):
+        link = bpf.get(path)
+        try:
+            bpf.detach(link)
+        finally:
+            os.close(link)
         os.unlink(path)
