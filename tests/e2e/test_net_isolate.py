@@ -214,7 +214,7 @@ def test_a_ttl_that_passed_while_asyd_was_not_there(
         path = saved(config_dir)
     assert is_cut(wire, talker)
     whole = json.loads(path.read_text())
-    whole["isolations"][0]["since"] -= 3600
+    whole["isolations"][0]["ttl_s"] = 1  # which has passed, or is about to
     path.write_text(json.dumps(whole))
     with started(config_dir) as daemon:
         daemon.wait_for("is released: its time has passed")
