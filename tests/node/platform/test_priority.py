@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -17,8 +18,9 @@ PROGRAM = (
 
 def said(work: str, *, nice: int = 0) -> list[str]:
     """What a process prints that was started with a nice value, and its own at the end."""
+    more = nice - os.getpriority(os.PRIO_PROCESS, 0)
     done = subprocess.run(
-        ["nice", "-n", str(nice), sys.executable, "-c", PROGRAM.format(work)],
+        ["nice", "-n", str(more), sys.executable, "-c", PROGRAM.format(work)],
         capture_output=True,
         text=True,
         check=True,
