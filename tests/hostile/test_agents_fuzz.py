@@ -33,6 +33,7 @@ from support.agents_text import (
     book_of,
     fuzz,
     held,
+    mentioned,
 )
 
 # A second reading, made of the sentences of docs/protocol.md and nothing else.
@@ -63,19 +64,6 @@ def second_reading(text: str) -> dict[bytes, Agent]:
         if mentions.count(agent.key) == 1:
             agents[agent.key] = agent
     return agents
-
-
-def mentioned(line: str) -> bytes | None:
-    """Whose line it is, even if other marks stand around the key."""
-    start = next((at for at, sign in enumerate(line) if sign == "#" or is_alnum(sign)), 0)
-    digits, behind = line[start : start + 64], line[start + 64 : start + 65]
-    if len(digits) < 64 or set(digits) - set("0123456789abcdefABCDEF") or is_alnum(behind):
-        return None
-    return bytes.fromhex(digits)
-
-
-def is_alnum(sign: str) -> bool:
-    return sign.isascii() and sign.isalnum()
 
 
 def one_line(line: str, number: int) -> Agent:

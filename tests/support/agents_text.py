@@ -25,6 +25,20 @@ def book_of(text: str) -> AgentBook:
     return parse_agents(text, USERS.get)
 
 
+def mentioned(line: str) -> bytes | None:
+    """Whose line it is, even if other marks stand around the key; read sign by sign."""
+    start = next((at for at, sign in enumerate(line) if sign == "#" or is_alnum(sign)), 0)
+    digits, behind = line[start : start + 64], line[start + 64 : start + 65]
+    if len(digits) < 64 or set(digits) - set("0123456789abcdefABCDEF") or is_alnum(behind):
+        return None
+    return bytes.fromhex(digits)
+
+
+def is_alnum(sign: str) -> bool:
+    """Whether it is a letter or a digit of ASCII."""
+    return sign.isascii() and sign.isalnum()
+
+
 def held(text: str) -> dict[bytes, Agent]:
     """What each key holds, wherever in the file it stands."""
     return {key: replace(agent, line=0) for key, agent in book_of(text).agents.items()}

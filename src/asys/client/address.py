@@ -37,6 +37,9 @@ class Address:
         if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 0xFFFF:
             raise ArgumentError(f"port must be 1 to 65535, not {port!r}")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        # The zone of an IPv6 address may be any text, and this one goes into a line of a file.
+        if not bare.isprintable() or any(c.isspace() for c in bare):
+            raise ArgumentError(f"{host!r} has blanks or what does not print; no host has")
         if ":" in bare:
             try:
                 return cls(ipaddress.IPv6Address(bare).compressed, port)
@@ -44,8 +47,10 @@ class Address:
                 raise ArgumentError(
                     f"{host!r} is neither a name nor an IP address; a port is given apart from it"
                 ) from None
-        if not bare or bare != host or not bare.isprintable() or any(c.isspace() for c in bare):
+        if not bare or bare != host:
             raise ArgumentError(f"{host!r} is neither a name nor an IP address")
+        if bare.lower() == UNIX_PREFIX[:-1]:
+            raise ArgumentError(f"{host!r} is kept for unix sockets; give the node's address")
         return cls(bare.lower(), port)
 
     @classmethod

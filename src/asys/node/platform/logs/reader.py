@@ -124,7 +124,7 @@ class LogReader:
         if answer.sw == SW.NOT_SUPPORTED:
             raise Unsupported(answer.reason)
         if answer.sw != SW.SUCCESS:
-            raise SystemFailure(answer.reason, SW(answer.sw))
+            raise SystemFailure(answer.reason, answer.sw)
         return answer
 
     def start(self) -> None:

@@ -31,7 +31,7 @@ _ANSWER: Final = struct.Struct(">HI")
 class Answer(NamedTuple):
     """A payload and its cursors, or a status word and why."""
 
-    sw: int
+    sw: SW
     payload: bytes
     cursors: list[bytes]
     reason: str
@@ -83,8 +83,9 @@ def failure_of(error: OSError | MemoryError) -> bytes:
 def read_answer(packet: bytes) -> Answer:
     """What an answer says. ValueError: it is none."""
     try:
-        sw, size = _ANSWER.unpack_from(packet)
-    except struct.error as error:
+        number, size = _ANSWER.unpack_from(packet)
+        sw = SW(number)
+    except (struct.error, ValueError) as error:
         raise ValueError(str(error)) from None
     rest = packet[_ANSWER.size :]
     if len(rest) < size:

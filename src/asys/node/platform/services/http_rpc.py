@@ -56,7 +56,7 @@ class Endpoint:
         if parts.query or parts.fragment:
             raise ValueError("a '?' or '#' in the URL; in a password write %3F or %23")
         if parts.scheme == "unix":
-            if host or port or not parts.path:
+            if host or port or not parts.path.startswith("/"):
                 raise ValueError("a Unix socket needs an absolute path: unix:///PATH")
             return cls(unquote(parts.path), "", 0, credentials)
         if parts.scheme == "http":
