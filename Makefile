@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | format | bench | bench-peers | soak | docs | generate
+# make setup | demo | test | fuzz | soak | lint | format | bench | bench-peers | docs | generate
 # make screenshots | wheel | binary | sbom | binary-lock | clean
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +14,7 @@ DEBIAN_PYTHON ?= /usr/bin/python3.11
 BINARY := dist/asyd-$(shell uname -m)
 WHEELS := build/binary/wheels
 
-.PHONY: setup demo test lint format bench bench-peers soak docs generate screenshots clean
+.PHONY: setup demo test fuzz soak lint format bench bench-peers docs generate screenshots clean
 .PHONY: wheel binary sbom binary-lock
 
 setup: $(STAMP)
@@ -34,6 +34,11 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report=
 	$(BIN)/python tools/branch_coverage.py
+
+# 10 million inputs over all targets, guided by coverage; logs, inputs and crashes in build/fuzz.
+# Shorter, or one target alone: make fuzz FUZZ="--only frames channel --executions 100000".
+fuzz: $(STAMP)
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz.campaign $(FUZZ)
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -227,6 +227,16 @@ def test_a_journal_that_grows_is_read_on(files: Files, tmp_path: Path) -> None:
     assert files.reader.finish() == []
 
 
+def test_a_reader_that_is_closed_holds_no_file(files: Files) -> None:
+    files.write(1, entry(100))
+    before = len(list(Path("/dev/fd").iterdir()))
+    assert files.proofs(entry(100)) == [Proof.PROVED]
+    assert len(list(Path("/dev/fd").iterdir())) == before + 1
+    files.reader.close()
+    files.reader.close()
+    assert len(list(Path("/dev/fd").iterdir())) == before
+
+
 def test_there_need_be_no_journal(tmp_path: Path) -> None:
     reader = JournalReader(tmp_path)
     found = [(reader.exists, reader.find(action(entry(100))).proof)]

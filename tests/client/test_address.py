@@ -61,6 +61,11 @@ def test_the_port_may_be_left_out(name: str, host: str, port: int) -> None:
         "unix:/a\n",
         "unix:/a ",
         "no\x7fde",
+        "unix",
+        "UNIX",
+        "#node",
+        "fe80::1%a b",
+        "fe80::1%\nnode",
     ],
 )
 def test_what_is_no_host_is_refused(host: str) -> None:
@@ -74,7 +79,9 @@ def test_what_is_no_port_is_refused(port: int) -> None:
         Address.of("node", port)
 
 
-@pytest.mark.parametrize("name", ["node:", "node:x", "node:0", "node:\u0661", ":7", "a:b:7", ""])
+@pytest.mark.parametrize(
+    "name", ["node:", "node:x", "node:0", "node:\u0661", ":7", "a:b:7", "", "node:" + "1" * 5000]
+)
 def test_what_is_no_name_is_refused(name: str) -> None:
     with pytest.raises(ArgumentError):
         Address.parse(name)

@@ -184,6 +184,10 @@ def test_names_and_numbers_of_an_inventory(tmp_path: Path) -> None:
         ("[nodes]\na = { host = 'a', port = 0 }\n", "line 1: nodes.a.port must be 1 to 65535"),
         ("[nodes]\na = 3\n", "line 2: nodes.a must be a table"),
         ("[defaults]\nhost = 'a'\n[nodes.a]\nhost = 'a'\n", "line 2: defaults.host is unknown"),
+        ("nodes = {}\n", "fleet.toml: there is no node in it"),
+        ("x = " + "[" * 5000, "fleet.toml: something in it cannot be read"),
+        ("x = " + "1" * 5000, "fleet.toml: something in it cannot be read"),
+        ("[nodes.a]\nhost = 'a'\nidentity = \"~\\u0000\"\n", "line 3: nodes.a.identity"),
         ("defaults = 1\n[nodes.a]\nhost = 'a'\n", "line 1: defaults must be a table"),
     ],
 )

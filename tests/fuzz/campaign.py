@@ -36,14 +36,16 @@ class _Part(NamedTuple):
     seed: int
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Runs as the command line says; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.campaign", description=__doc__)
     parser.add_argument("--executions", type=int, default=EXECUTIONS, help="over all targets")
     parser.add_argument("--only", nargs="+", choices=sorted(TARGETS), help="these targets alone")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time")
     parser.add_argument("--seed", type=int, default=random.randrange(1, 1 << 31))  # noqa: S311
-    options = parser.parse_args()
+    parser.add_argument("--place", type=Path, default=PLACE, help="for logs, inputs and crashes")
+    options = parser.parse_args(arguments)
+    place = options.place.resolve()
     targets = options.only or list(TARGETS)
     parts = _parts(targets, options.executions, options.seed)
     print(f"{len(targets)} targets, {sum(one.executions for one in parts):,} executions, ", end="")
@@ -53,15 +55,15 @@ def main() -> int:
     waiting = {name: sum(one.target == name for one in parts) for name in targets}
     good = True
     with ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(_run, part): part for part in parts}
+        running = {pool.submit(_run, part, place): part for part in parts}
         for done in as_completed(running):
             part = running[done]
             outcome, seconds = done.result()
             results[part.target].append((outcome, seconds))
-            good = _is_good(part, outcome) and good
+            good = _is_good(part, outcome, place) and good
             waiting[part.target] -= 1
             if not waiting[part.target]:
-                print(_line(part.target, results[part.target]), flush=True)
+                print(_line(part.target, results[part.target], place), flush=True)
     total = sum(one.executions for several in results.values() for one, _ in several)
     crashes = sum(one.status != 0 for several in results.values() for one, _ in several)
     print(f"{total:,} executions, {crashes} crashes")
@@ -81,35 +83,35 @@ def _parts(targets: list[str], executions: int, seed: int) -> list[_Part]:
     return parts
 
 
-def _run(part: _Part) -> tuple[Outcome, float]:
+def _run(part: _Part, place: Path) -> tuple[Outcome, float]:
     begun = time.monotonic()
-    (PLACE / "logs").mkdir(parents=True, exist_ok=True)
+    (place / "logs").mkdir(parents=True, exist_ok=True)
     outcome = fuzz(
         part.target,
         *("--runs", str(part.executions), "--seed", str(part.seed)),
-        *("--found", str(PLACE / "corpus" / part.target)),
-        crashes=PLACE / "crashes",
-        log=PLACE / "logs" / f"{part.target}-{part.seed}.log",
+        *("--found", str(place / "corpus" / part.target)),
+        crashes=place / "crashes",
+        log=place / "logs" / f"{part.target}-{part.seed}.log",
     )
     return outcome, time.monotonic() - begun
 
 
-def _is_good(part: _Part, outcome: Outcome) -> bool:
+def _is_good(part: _Part, outcome: Outcome, place: Path) -> bool:
     if outcome.status == 0:
         return True
-    log = PLACE / "logs" / f"{part.target}-{part.seed}.log"
+    log = place / "logs" / f"{part.target}-{part.seed}.log"
     print(f"{part.target}: ended with {outcome.status}; see {log}", flush=True)
     if outcome.crash is not None:
         print(f"  again: .venv/bin/python tests/fuzz/replay.py {part.target} {outcome.crash}")
     return False
 
 
-def _line(name: str, several: list[tuple[Outcome, float]]) -> str:
+def _line(name: str, several: list[tuple[Outcome, float]], place: Path) -> str:
     executions = sum(one.executions for one, _ in several)
     seconds = sum(spent for _, spent in several)
     edges = max(one.edges for one, _ in several)
     features = max(one.features for one, _ in several)
-    found: Reached = reached(name, PLACE / "corpus" / name)
+    found: Reached = reached(name, place / "corpus" / name)
     return (
         f"{name:15} {executions:>10,} executions {executions / seconds:>7,.0f}/s  "
         f"{edges:>5} edges {features:>6} features  "

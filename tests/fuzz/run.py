@@ -21,6 +21,15 @@ from fuzz.catalog import CORPUS, SCRATCH, TARGETS
 MEMORY_MB: Final = 1024
 """What a process that fuzzes may take: so much no input is worth."""
 
+ROOM: Final = 4
+"""Bytes by which an input may get longer on the way to a planted bug."""
+
+_FAR: Final = ("-use_value_profile=1",)
+"""Every comparison that comes closer is something new."""
+
+_NEAR: Final = ("-use_value_profile=0", "-mutate_depth=2", "-cross_over=0", "-reduce_inputs=0")
+"""One step from a right input, so that few executions do."""
+
 SECONDS: Final = 120
 """How long one input may take, on a machine that is busy."""
 
@@ -35,7 +44,6 @@ def main() -> None:
     parser.add_argument(
         "--seed", type=int, default=1, help="of the mutations (default: %(default)s)"
     )
-    parser.add_argument("--longest", type=int, help="bytes of an input (default: the target's)")
     parser.add_argument(
         "--found", type=Path, help="a directory for inputs that reach something new"
     )
@@ -53,27 +61,34 @@ def main() -> None:
     include = ["asys"] if options.unguided else ["asys", "fuzz.planted"]
     with atheris.instrument_imports(include=include):
         module = importlib.import_module(target.module)
-        planted = importlib.import_module("fuzz.planted") if options.planted else None
+        planted = None
+        if options.planted:
+            planted = importlib.import_module(f"fuzz.planted.{options.target}")
+    corpus = CORPUS / options.target
+    longest = target.longest
     if planted is not None:
-        planted.plant(options.target)
+        corpus = scratch.directory() / "begin"
+        corpus.mkdir(exist_ok=True)
+        planted.plant()
+        (corpus / "begin").write_bytes(planted.BEGIN)
+        longest = len(planted.BEGIN) + ROOM
     # What is logged is put in words, as that may fail too, and then dropped.
     logging.basicConfig(handlers=[_Listener()], level=logging.DEBUG, force=True)
 
     found = options.found or scratch.directory() / "found"
-    found.mkdir(parents=True, exist_ok=True)
-    corpus = [found, CORPUS / options.target]  # libFuzzer adds to the first one
+    found.mkdir(parents=True, exist_ok=True)  # libFuzzer adds to the first directory
     options.crashes.mkdir(parents=True, exist_ok=True)
     flags = [
         f"-runs={options.runs}",
         f"-seed={options.seed}",
-        f"-max_len={options.longest or target.longest}",
+        f"-max_len={longest}",
         f"-rss_limit_mb={MEMORY_MB}",
         f"-timeout={SECONDS}",
         f"-artifact_prefix={options.crashes}/{options.target}-",
-        "-use_value_profile=1",
+        *(_NEAR if options.planted else _FAR),
         "-print_final_stats=1",
     ]
-    atheris.Setup([sys.argv[0], *flags, *map(str, corpus)], module.one)
+    atheris.Setup([sys.argv[0], *flags, str(found), str(corpus)], module.one)
     atheris.Fuzz()
 
 

@@ -1,6 +1,6 @@
-"""Writes the corpus anew from the targets' own seeds: python -m fuzz.seeds
+"""Writes the corpus anew from the targets' own seeds: PYTHONPATH=tests:. python -m fuzz.seeds
 
-What a long run found and `make fuzz-merge` kept stays: those files have other names.
+An input that a long run has found may be put beside them under another name; it stays.
 """
 
 from __future__ import annotations

@@ -138,7 +138,7 @@ def test_what_the_inspector_says_of_a_wrong_length(payload: str) -> None:
     assert said["fault"].startswith("6700")
     sealed = f"{4 + len(payload) // 2 + 16:02x}"
     said = _said(f"08210000{sealed}00000001{payload}{TAG}00{TAG}")
-    assert ("fault" in said) is (len(payload) > 16)
+    assert said["fault"].startswith("6700")
 
 
 def test_what_the_inspector_says_of_a_release_with_a_ttl() -> None:

@@ -212,6 +212,10 @@ class JournalReader:
         proved = digest(found.payload) == action.digest
         return Found(Proof.PROVED if proved else Proof.DIFFERS, found)
 
+    def close(self) -> None:
+        """Lets go of the file that it is in; for whoever wants no more. Once is enough."""
+        self._lines.close()
+
     def asides(self) -> list[Aside]:
         """What was met beside entries since the last call."""
         asides, self._asides = self._asides, []
@@ -267,6 +271,11 @@ class _Lines:
                 yield self._ready.popleft()
             if not self._more():
                 return
+
+    def close(self) -> None:
+        """Lets go of the file."""
+        if self._file >= 0:
+            self._leave()
 
     def _more(self) -> bool:
         """Reads on, in this file or in the next one; False: there is nothing more now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -280,13 +281,14 @@ def _beside(arguments: argparse.Namespace, items: Iterator[Item]) -> Iterator[Be
             f"{arguments.directory}: there is no parameter journal; asyd keeps one with "
             "--audit-parameters on"
         )
-    source = beside(wanted, journal, _choice(arguments), follow=arguments.follow)
-    while True:
-        with _files():
-            item = next(source, None)
-        if item is None:
-            return
-        yield item
+    with contextlib.closing(journal):
+        source = beside(wanted, journal, _choice(arguments), follow=arguments.follow)
+        while True:
+            with _files():
+                item = next(source, None)
+            if item is None:
+                return
+            yield item
 
 
 def _choice(arguments: argparse.Namespace) -> Choice:

@@ -39,7 +39,7 @@ class Address:
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         # The zone of an IPv6 address may be any text, and this one goes into a line of a file.
         if not bare.isprintable() or any(c.isspace() for c in bare):
-            raise ArgumentError(f"{host!r} has blanks or what does not print; no host has")
+            raise ArgumentError(f"{host!r} is neither a name nor an IP address")
         if ":" in bare:
             try:
                 return cls(ipaddress.IPv6Address(bare).compressed, port)
@@ -49,6 +49,8 @@ class Address:
                 ) from None
         if not bare or bare != host:
             raise ArgumentError(f"{host!r} is neither a name nor an IP address")
+        if bare.startswith("#"):
+            raise ArgumentError(f"{host!r} would be a comment in known_hosts; no host has a #")
         if bare.lower() == UNIX_PREFIX[:-1]:
             raise ArgumentError(f"{host!r} is kept for unix sockets; give the node's address")
         return cls(bare.lower(), port)
@@ -63,7 +65,7 @@ class Address:
         with_port = colon and (":" not in host or (host.startswith("[") and host.endswith("]")))
         if name.startswith(UNIX_PREFIX) or not with_port:
             return cls.of(name)
-        if not (port.isascii() and port.isdigit()):
+        if not (port.isascii() and port.isdigit() and len(port) <= 5):
             raise ArgumentError(f"{name!r} ends in no port number")
         return cls.of(host, int(port))
 

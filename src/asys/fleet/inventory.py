@@ -141,6 +141,8 @@ class Inventory:
             tables = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise InventoryError(f"{path}: {error}") from None  # it names line and column
+        except (ValueError, RecursionError) as error:  # a number or a nesting beyond Python's own
+            raise InventoryError(f"{path}: something in it cannot be read: {error}") from None
         return cls(_Reader(text, Path(path)).read(tables))
 
     def select(self, selector: Selector | None = None) -> tuple[NodeEntry, ...]:
@@ -268,6 +270,8 @@ class _Reader:
 
         tomllib does not say where it found a value, so this looks for the usual way to write one.
         """
+        if not where:
+            return 0
         best = 0
         table: tuple[str, ...] = ()
         for number, line in enumerate(self._lines, start=1):
@@ -311,7 +315,7 @@ def _path(value: Any, directory: Path) -> Path:
         raise ArgumentError(f"must be a path, not {value!r}")
     try:
         return directory / Path(value).expanduser()
-    except RuntimeError as error:  # ~ where there is no home
+    except (RuntimeError, ValueError) as error:  # ~ where there is no home, or no such name
         raise ArgumentError(f"{value!r}: {error}") from None
 
 

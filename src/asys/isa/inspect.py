@@ -271,7 +271,10 @@ def _sealed(walk: _Walk, instruction: AnyInstruction | None, length: int, *, fir
     least, most = size_range(instruction.request)
     bounded = instruction.request.FIXED or instruction.request.OPTIONAL
     too_long = inner > most and bounded and not instruction.ignores_extra
-    if inner < least or too_long:
+    between = (
+        bool(instruction.request.OPTIONAL) and least < inner < most
+    )  # half of what may be left out
+    if inner < least or too_long or between:
         said = f"{inner} bytes are sealed, {instruction.name} takes {least}"
         return _status(SW.WRONG_LENGTH, said if least == most else f"{said} to {most}")
     return ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from asys.audit.chain import header
@@ -46,7 +48,12 @@ def one(data: bytes) -> None:
             written += bytes((_TYPES[what % len(_TYPES)],)) + len(body).to_bytes(2, "big") + body
         (directory / segment_name(AUDIT, number)).write_bytes(written)
 
-    reader = JournalReader(directory)
+    with contextlib.closing(JournalReader(directory)) as reader:
+        _show(directory, reader, held)
+
+
+def _show(directory: Path, reader: JournalReader, held: int) -> None:
+    """Everything in words and as data; no record shows twice."""
     shown = 0
     for item in read(directory):
         if isinstance(item, Damage):
@@ -60,7 +67,7 @@ def one(data: bytes) -> None:
             shown += 1
     for aside in reader.finish():
         assert repr(aside)
-    assert shown <= held  # no record shows twice
+    assert shown <= held
 
 
 def _is_sound(action: Action) -> None:

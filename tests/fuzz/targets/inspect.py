@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from asys.isa import CONTINUE, REGISTRY
+from asys.isa import CONTINUE, REGISTRY, AnyInstruction
+from asys.isa.bytemap import size_range
 from asys.isa.inspect import FAULT, Part, describe_request, describe_response, instruction_of
 from asys.isa.sample import frame
 from asys.protocol.apdu import CLA_MORE, CLA_SEC, SEC_ENC_SIGN, Frame, FrameParser
 from asys.protocol.codec import BadValue, WrongSize
-from asys.protocol.limits import SEQ_SIZE
+from asys.protocol.limits import AEAD_TAG_SIZE, SEQ_SIZE
 from asys.protocol.status import explain
 from fuzz.choices import Choices, Script
 from vectors.sessions import SESSIONS
@@ -53,25 +54,34 @@ def _judged(frame: Frame) -> str:
     if sec and not any(frame.data[:SEQ_SIZE]):
         return "6985"
     known = REGISTRY.get(frame.ins)
-    if sec == SEC_ENC_SIGN:
-        if len(frame.data) < SEQ_SIZE + 16:
-            return "6982"
-        payload = bytes(len(frame.data) - SEQ_SIZE - 16)
-    else:
-        payload = frame.data[SEQ_SIZE:] if sec else frame.data
+    if sec == SEC_ENC_SIGN and len(frame.data) < SEQ_SIZE + AEAD_TAG_SIZE:
+        return "6982"
+    payload = frame.data[SEQ_SIZE:] if sec else frame.data
     if known is None:
         return "6A81"
     if sec >> 2 < known.level:
         return "6982"
     if frame.cla & CLA_MORE and known is not CONTINUE:
         return "" if known.chainable else "6700"
+    if sec == SEC_ENC_SIGN:
+        return "" if _may_have(known, len(payload) - AEAD_TAG_SIZE) else "6700"
     try:
         known.parse(frame.p1, frame.p2, payload)
     except WrongSize:
         return "6700"
     except BadValue:
-        return "" if sec == SEC_ENC_SIGN else "6A80"  # what is sealed cannot be judged
+        return "6A80"
     return ""
+
+
+def _may_have(known: AnyInstruction, size: int) -> bool:
+    """Whether some payload of that size is one of the instruction's; a text is never too long."""
+    request = known.request
+    if request.FIXED:
+        return size == request.SIZE or (known.ignores_extra and size > request.SIZE)
+    if request.OPTIONAL:
+        return size in (request.SIZE, request.SIZE + request.OPTIONAL)
+    return size >= size_range(request)[0]
 
 
 def _is_whole(parts: list[Part], data: bytes) -> None:

@@ -160,13 +160,14 @@ async def _session(choices: Choices) -> None:
     )
     try:
         agent = rig.session()
-        in_step = True  # until half a frame makes something else of the requests behind it
+        in_step = True  # until bytes that were no request have made something else of it
         for _ in range(MOST):
             if not choices.left or agent.session.closed:
                 break
             granted = parse_caps(options.split()[0])
             await _ask(rig, agent, choices, granted, in_step=in_step)
-            in_step = in_step and not agent.session._parser.pending
+            session = agent.session
+            in_step = in_step and not session._parser.pending and not session._held
     finally:
         await rig.close()
     assert all(target.handles == 0 for target in platform.targets.values())

@@ -189,6 +189,7 @@ def test_urls(url: str, endpoint: Endpoint) -> None:
         "",
         "/run/s.sock",
         "unix://",
+        "unix:run/s.sock",
         "unix://host/run/s",
         "unix://host:1/run/s",
         "http://:hidden@:9001",

@@ -418,7 +418,7 @@ def test_a_lower_limit_is_kept() -> None:
 
 
 def test_answers_that_are_none() -> None:
-    for packet in (b"", b"\x90\0", b"\x90\0\0\0\0\x05abcd"):
+    for packet in (b"", b"\x90\0", b"\x90\0\0\0\0\x05abcd", b"\x70\0\0\0\0\0why"):
         with pytest.raises(ValueError, match=r"\d"):
             log_wire.read_answer(packet)
     empty = log_wire.read_answer(b"\x90\0\0\0\0\x02ab")
