@@ -10,7 +10,7 @@ from asys.protocol.apdu import Frame, FrameParser
 from asys.protocol.limits import MAX_DATA, MAX_FRAME
 from asys.protocol.status import SW
 from fuzz.choices import Choices, Script
-from vectors.sessions import SESSIONS
+from support.sessions import SESSIONS
 
 COVERS = ("asys.protocol.apdu",)
 

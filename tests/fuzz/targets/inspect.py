@@ -14,7 +14,7 @@ from asys.protocol.codec import BadValue, WrongSize
 from asys.protocol.limits import AEAD_TAG_SIZE, SEQ_SIZE
 from asys.protocol.status import explain
 from fuzz.choices import Choices, Script
-from vectors.sessions import SESSIONS
+from support.sessions import SESSIONS
 
 COVERS = ("asys.isa.inspect", "asys.isa.inspect_values", "asys.isa.bytemap")
 

@@ -11,7 +11,7 @@ from asys.isa.bytemap import size_range, spans
 from asys.isa.sample import arguments
 from asys.protocol.codec import BadValue, Field, Layout, WrongSize
 from fuzz.choices import Choices, Script
-from vectors.sessions import SESSIONS
+from support.sessions import SESSIONS
 
 COVERS = ("asys.protocol.codec", "asys.protocol.fields", "asys.isa.capmap", "asys.isa.untrusted")
 
