@@ -244,7 +244,8 @@ async def test_a_tree_is_shown_to_everybody_and_its_pids_are_remembered(rig: Rig
             *sorted((pids[1][0], pids[2][0])),
         ]
         for one in found.processes:
-            assert agent.session.shown.get(one.pid, -1) == start_of(one.pid)
+            assert agent.session.shown.differs(one.pid, -1)
+            assert not agent.session.shown.differs(one.pid, start_of(one.pid))
 
 
 async def test_cpu_is_the_sampler_s(rig: Rig) -> None:

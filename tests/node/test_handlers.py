@@ -192,7 +192,7 @@ async def test_readings_come_when_there_are_fresh_ones(rig: Rig, agent: RigAgent
     assert status.available_mb > 0
     processes = Processes.unpack(body(received[1]))
     assert processes.count >= 2
-    assert all(agent.session.shown.get(process.pid, 0) for process in processes.top)
+    assert all(agent.session.shown.differs(process.pid, -1) for process in processes.top)
     assert agent.ask(STATUS, PROCS) == received
 
 

@@ -10,9 +10,7 @@ from typing import TypeAlias
 import pytest
 
 from asys.node.health.counts import Closing
-from asys.node.platform.base import TableSnapshot
 from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, TURN, WRITE_BUFFER
-from asys.node.shown import SHOWN_PIDS
 from asys.protocol.channel import MAX_MESSAGE
 from asys.protocol.limits import MAGIC
 from support.frames import (
@@ -354,18 +352,3 @@ def agent_hello(agent: RigAgent) -> bytes:
     """What SYS_HELLO answers now."""
     node = agent.rig.node
     return MAGIC + struct.pack(">IQ", node.uid, agent.rig.clock.time_ns()) + OK
-
-
-# -- PIDs shown
-
-
-def test_a_session_remembers_the_latest_pids_that_it_was_shown(rig: Rig) -> None:
-    session = rig.connect().session
-    for pid in range(1, SHOWN_PIDS + 11):
-        session.shown.add(TableSnapshot(1, (), {pid: pid * 100}))
-    session.shown.add(TableSnapshot(2, (), {500: 7}))
-    assert session.shown.get(10, 0) == 0
-    assert session.shown.get(11, 0) == 1100
-    assert session.shown.get(500, 0) == 7
-    session.shown.add(TableSnapshot(11, (), dict.fromkeys(range(5000, 5000 + SHOWN_PIDS - 1), 1)))
-    assert session.shown.get(500, 0) == 7  # shown again, so not among the oldest

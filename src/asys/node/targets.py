@@ -53,7 +53,7 @@ def process_target(
             raise Refused(SW.DENIED, f"PID {pid} belongs to a user outside the scope")
         refuse(process)
         grant.check_rate(code, now)
-        if session.shown.get(pid, process.start) != process.start:
+        if session.shown.differs(pid, process.start):
             raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} is another process by now")
         if process.zombie:
             raise Refused(SW.INVALID_PAYLOAD, f"PID {pid} has ended")
