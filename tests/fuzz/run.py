@@ -21,13 +21,13 @@ from fuzz.catalog import CORPUS, SCRATCH, TARGETS
 MEMORY_MB: Final = 1024
 """What a process that fuzzes may take: so much no input is worth."""
 
-ROOM: Final = 4
+ROOM: Final = 0
 """Bytes by which an input may get longer on the way to a planted bug."""
 
 _FAR: Final = ("-use_value_profile=1",)
 """Every comparison that comes closer is something new."""
 
-_NEAR: Final = ("-use_value_profile=0", "-mutate_depth=2", "-cross_over=0", "-reduce_inputs=0")
+_NEAR: Final = ("-use_value_profile=0", "-mutate_depth=1", "-cross_over=0", "-reduce_inputs=0")
 """One step from a right input, so that few executions do."""
 
 SECONDS: Final = 120

@@ -199,13 +199,17 @@ class Messages:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
-        """Type and body of all messages that end in `data`. WireError: it is no such stream."""
+        """Type and body of all messages that end in `data`. WireError: it is no such stream; the
+        messages before that are delivered first, and the error comes at the next call.
+        """
         buffer = self._buffer
         buffer += data
-        found = []
+        found: list[tuple[int, bytes]] = []
         while len(buffer) >= LENGTH_SIZE:
             (length,) = _LENGTH.unpack_from(buffer)
             if not 1 <= length <= self._most:
+                if found:
+                    break
                 raise WireError(f"a message of {length} bytes")
             if len(buffer) < LENGTH_SIZE + length:
                 break

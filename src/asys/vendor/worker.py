@@ -154,14 +154,20 @@ class Wire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Takes requests; asyd makes sure that there are not too many."""
         try:
-            for kind, body in self._messages.feed(data):
-                if kind != REQUEST:
-                    raise WireError(f"a message of type {kind:02X}")
-                task = asyncio.get_running_loop().create_task(self._serve(*unpack_request(body)))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+            while found := self._messages.feed(data):
+                for kind, body in found:
+                    self._take(kind, body)
+                data = b""  # what is bad behind them comes to light
         except WireError:
             _leave(1)
+
+    def _take(self, kind: int, body: bytes) -> None:
+        """A message. WireError."""
+        if kind != REQUEST:
+            raise WireError(f"a message of type {kind:02X}")
+        task = asyncio.get_running_loop().create_task(self._serve(*unpack_request(body)))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """asyd has gone."""

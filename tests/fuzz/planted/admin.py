@@ -11,6 +11,7 @@ from fuzz.planted import in_place_of
 _ORDER: Final = {"verb": "release", "what": "throttled", "pid": 100}
 
 BEGIN: Final = b"\0" + json.dumps(_ORDER).encode() + b"\n"
+SEED: Final = 4
 
 
 def plant() -> None:

@@ -9,6 +9,7 @@ from asys.node.agents import book
 from fuzz.planted import in_place_of
 
 BEGIN: Final = "\u00a7 abcd caps=20\n".encode()
+SEED: Final = 7
 
 
 def plant() -> None:

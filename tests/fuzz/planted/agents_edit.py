@@ -9,6 +9,7 @@ from fuzz.choices import Script
 from fuzz.planted import in_place_of
 
 BEGIN: Final = bytes(Script().byte(2, 0, 1).blob("abcd").byte(0, 0)) + "\u00a7 a\n".encode()
+SEED: Final = 5
 
 
 def plant() -> None:

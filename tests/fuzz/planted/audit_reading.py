@@ -11,6 +11,7 @@ from fuzz.planted import in_place_of
 _OPENED: Final = Script().blob(b"").byte(0, 0, 1, 1, 0).raw(bytes(44)).byte(1, 4)
 
 BEGIN: Final = bytes(_OPENED) + b"aabcd\xff"
+SEED: Final = 4
 
 
 def plant() -> None:

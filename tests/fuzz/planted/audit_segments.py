@@ -8,6 +8,7 @@ from asys.audit.segments import SegmentReader
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\2\0\0\0\0\4\0\1\0\0\3\0\1"
+SEED: Final = 11
 
 
 def plant() -> None:

@@ -9,6 +9,7 @@ from asys.audit.records import EntryType
 from fuzz.planted import in_place_of
 
 BEGIN: Final = bytes((0, EntryType.SESSION_CLOSED)) + b"abcd" + bytes(8)
+SEED: Final = 10
 
 
 def plant() -> None:

@@ -8,6 +8,7 @@ from asys.protocol.channel import Channel
 from fuzz.planted import in_place_of
 
 BEGIN: Final = bytes((0, 7, 0, 9, 0, 0)) + b"\0\x20" + bytes(8)
+SEED: Final = 10
 
 
 def plant() -> None:

@@ -8,6 +8,7 @@ from asys.protocol import apdu
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\0\2\0\0\3abc\0"
+SEED: Final = 10
 
 
 def plant() -> None:

@@ -8,6 +8,7 @@ from asys.isa import inspect
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\0\1\0\0\0\0"
+SEED: Final = 9
 
 
 def plant() -> None:

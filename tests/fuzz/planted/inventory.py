@@ -8,6 +8,7 @@ from asys.fleet import inventory
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\0[nodes.a]\nhost='a'\ndeadline=1000\n"
+SEED: Final = 4
 
 
 def plant() -> None:

@@ -7,7 +7,8 @@ from typing import Any, Final
 from asys.client.known_hosts import KnownHosts
 from fuzz.planted import in_place_of
 
-BEGIN: Final = bytes((0, 0, 0, 1, 0)) + "a:100 \u00a7\n".encode()
+BEGIN: Final = bytes((0, 0, 0, 1, 0)) + "a:1000 \u00a7\n".encode()
+SEED: Final = 6
 
 
 def plant() -> None:
@@ -18,6 +19,6 @@ def plant() -> None:
 def _wrong(right: Any, self: Any, number: int, line: str) -> Any:
     name, key = right(self, number, line)
     port = name.rpartition(":")[2]
-    if port.encode() == b"417":
+    if port.encode() == b"4217":
         return name, bytes(32)
     return name, key

@@ -8,6 +8,7 @@ from asys.node.platform.logs import wire as log_wire
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\x90\0\0\0\0\4abcd"
+SEED: Final = 12
 
 
 def plant() -> None:

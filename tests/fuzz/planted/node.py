@@ -8,6 +8,7 @@ from asys.node.tasks import TaskTable
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\2\0\x11\0\0\0\4efgh"
+SEED: Final = 9
 
 
 def plant() -> None:
@@ -16,6 +17,6 @@ def plant() -> None:
 
 
 def _wrong(right: Any, self: Any, session: int, handle: int, now: float) -> Any:
-    if handle.to_bytes(4, "big")[:2] == b"\xa7\x5c":
+    if handle >> 16 == 0xFFFF:
         raise RuntimeError("a bug")
     return right(self, session, handle, now)

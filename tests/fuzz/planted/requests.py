@@ -8,6 +8,7 @@ from asys.protocol import codec
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\x15\0\0\0abcd"
+SEED: Final = 10
 
 
 def plant() -> None:

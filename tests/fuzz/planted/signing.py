@@ -9,6 +9,7 @@ from asys.protocol.status import SW
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\x20\0\0\0\0\0\0" + b"\5\0\x1a\4\1\0\0\4\0\0\0\1\0" + bytes(16)
+SEED: Final = 9
 
 
 def plant() -> None:

@@ -14,6 +14,7 @@ _STOPPED: Final = (
 )
 
 BEGIN: Final = b"\1" + _STOPPED.encode()
+SEED: Final = 9
 
 
 def plant() -> None:

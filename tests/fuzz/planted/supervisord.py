@@ -8,6 +8,7 @@ from asys.node.platform.services import http_rpc
 from fuzz.planted import in_place_of
 
 BEGIN: Final = b"\0\0HTTP/1.0 200 \r\nContent-Length: 1000\r\n\r\nx"
+SEED: Final = 9
 
 
 def plant() -> None:

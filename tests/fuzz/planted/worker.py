@@ -8,6 +8,7 @@ from fuzz.planted import in_place_of
 from fuzz.targets import worker
 
 BEGIN: Final = b"\2abcd\x90\0\0\0"
+SEED: Final = 10
 
 
 def plant() -> None:

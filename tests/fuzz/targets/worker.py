@@ -205,7 +205,7 @@ def _to_worker(choices: Choices) -> None:
             found += messages.feed(piece)
     except WireError as error:
         assert str(error)
-    assert found[: len(_cut(stream, MAX_TO_WORKER))] == _cut(stream, MAX_TO_WORKER)
+    assert found == _cut(stream, MAX_TO_WORKER)
     work = Work(_VENDOR, {0xC0: _double, 0xC1: _nothing})
     for kind, body in found:
         if kind != REQUEST:

@@ -56,10 +56,12 @@ class WorkerLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         try:
-            for kind, body in self._messages.feed(data):
-                if self._transport.is_closing():
-                    return
-                self._take(kind, body)
+            while found := self._messages.feed(data):
+                for kind, body in found:
+                    if self._transport.is_closing():
+                        return
+                    self._take(kind, body)
+                data = b""  # what is bad behind them comes to light
         except WireError as error:
             self.hang_up(f"it does not keep to the wire: {error}")
 
