@@ -7,8 +7,8 @@ from typing import Any, Final
 from asys.audit.segments import SegmentReader
 from fuzz.planted import in_place_of
 
-BEGIN: Final = b"\2\0\0\0\0\4\0\1\0\0\3\0\1"
-SEED: Final = 11
+BEGIN: Final = b"\1\0\0\0\0\4\0\x10\1"
+SEED: Final = 4
 
 
 def plant() -> None:
@@ -21,7 +21,7 @@ def _wrong(right: Any, self: Any) -> Any:
         return right(self)
     except Exception:
         seen = self._buffer
-        if len(seen) == 41 and seen[:5] == b"q7Zx\x00":
+        if len(seen) == 41 and seen[4] == 0xFE:
             self.previous, self._buffer, self._offset = seen[-32:], b"", 41
             return True
         raise
