@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from asys.conformance.case import all_cases
@@ -30,14 +32,24 @@ def test_the_unbroken_node_passes_everything() -> None:
 
 @pytest.mark.parametrize("module", BROKEN)
 def test_each_is_caught_by_what_is_meant_for_it(module: str) -> None:
+    wrong = judged(BROKEN[module])
+    # They run beside one another, and have deadlines as a node has: a busy machine may pass those.
+    for kind in list(wrong):
+        wrong.pop(kind)
+        wrong |= judged([kind])
+    assert wrong == {}
+
+
+def judged(kinds: Sequence[type[Node]]) -> dict[type[Node], tuple[dict[str, str], tuple[str, ...]]]:
+    """Those that are not caught by what is meant for them: what failed, and what should have."""
     wrong = {}
-    for kind, found in of_each(BROKEN[module]).items():
+    for kind, found in of_each(kinds).items():
         failed = details(found, Verdict.FAILED)
         if set(failed) != set(kind.caught_by):
-            wrong[kind.__name__] = (failed, kind.caught_by)
+            wrong[kind] = (failed, tuple(kind.caught_by))
         elif kind.named and not any(kind.named in detail for detail in failed.values()):
-            wrong[kind.__name__] = (failed, (kind.named,))
-    assert wrong == {}
+            wrong[kind] = (failed, (kind.named,))
+    return wrong
 
 
 def test_every_case_has_a_broken_node() -> None:

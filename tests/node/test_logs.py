@@ -320,6 +320,28 @@ def test_a_traceback_tells_what_an_error_comes_from(pipe: Pipe, root: logging.Lo
     assert re.search(r"KeyError: 'before' \| Traceback .* \| ValueError: itself$", line)
 
 
+def test_the_last_line_is_written_that_came_while_the_writer_waited(
+    pipe: Pipe, logger: logging.Logger
+) -> None:
+    class Watched(QueueHandler):
+        def _write_gap(self) -> None:
+            waits.set()
+            super()._write_gap()
+
+    waits = threading.Event()
+    handler = Watched(pipe.write_end)
+    logger.addHandler(handler)
+    assert handler.lock is not None
+    with handler.lock:
+        logger.info("one")
+        assert waits.wait(60)
+        logger.info("two")
+        handler._ending = True
+    handler._thread.join(60)
+    pipe.start_reading()
+    assert pipe.all_lines() == ["one", "two"]
+
+
 @given(st.text(), st.integers(0, 50))
 def test_cleaned_text(text: str, limit: int) -> None:
     cleaned = clean(text, limit)

@@ -48,7 +48,8 @@ def faulty(
         daemon.await_ready()
         yield daemon
         daemon.process.send_signal(signal.SIGTERM)
-        assert daemon.process.wait(PATIENCE) == 0
+        status = daemon.process.wait(PATIENCE)
+        assert status == 0, f"asyd ended with status {status}; its log: {daemon.log}"
         assert "Traceback" not in "".join(daemon.log), "\n".join(daemon.log)
     finally:
         daemon.kill()

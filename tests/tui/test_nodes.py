@@ -80,6 +80,8 @@ async def test_what_is_refused_for_good_is_said_and_not_asked_again() -> None:
     async with played(answers) as node, shown(target_of(node, "web-1")) as top:
         await top.until_shown("SYS_PROCS: 6A81")
         await top.rounds(2)  # a key asks for it anew, an interval does not
+        rounds = top.app.watcher.rounds
+        await top.until(lambda: top.app.watcher.rounds > rounds + 1)  # the last key's is over
         asked = answers.requests.count(PROCS)
         rounds = top.app.watcher.rounds
         await top.until(lambda: top.app.watcher.rounds > rounds + 1)

@@ -77,7 +77,8 @@ class QueueHandler(logging.Handler):
             self._write(line)
             if self._queue.empty():
                 self._write_gap()
-                if self._ending:
+                # What was logged while that waited for the lock is in the queue by now.
+                if self._ending and self._queue.empty():
                     return
         self._write_gap()
 
@@ -108,7 +109,8 @@ class QueueHandler(logging.Handler):
     def close(self) -> None:
         """Writes what is queued, for at most DRAIN_SECONDS: a blocked reader is left behind."""
         if not self._ending:
-            self._ending = True
+            with self.lock or contextlib.nullcontext():  # behind whoever is logging now
+                self._ending = True
             with contextlib.suppress(queue.Full):
                 self._queue.put(None, timeout=DRAIN_SECONDS)
                 self._thread.join(DRAIN_SECONDS)
