@@ -157,3 +157,12 @@ def test_a_stream_in_pieces(bodies: list[bytes], size: int) -> None:
 def test_a_length_is_looked_at_before_anything_is_kept(length: int) -> None:
     with pytest.raises(WireError):
         Messages(MAX_TO_NODE).feed(length.to_bytes(4, "big"))
+
+
+def test_what_came_before_bad_bytes_is_delivered_first() -> None:
+    messages = Messages(MAX_TO_NODE)
+    answer = pack_answer(1, 0x9000)
+    assert messages.feed(answer + bytes(4)) == [(ANSWER, answer[5:])]
+    for _ in range(2):
+        with pytest.raises(WireError, match="0 bytes"):
+            messages.feed(b"")

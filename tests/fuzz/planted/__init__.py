@@ -1,9 +1,9 @@
 """One bug a target, put into asys on purpose: each shows for a few inputs among very many.
 
 The way to most is a comparison with a few bytes that nobody guesses: only a fuzzer gets there that
-sees what is compared. Some have an edge value of one or two bytes instead, as those targets are
-slow. Each begins with BEGIN, a right input, as few executions have to do; SEED is one that gets
-there soon, as asys is now, others take their time.
+sees what is compared. Where a target is slow it is an edge value of one or two bytes. Each begins
+with BEGIN, a right input, as few executions have to do; SEED is one that gets there soon, as asys
+is now, and others take their time.
 """
 
 from __future__ import annotations
