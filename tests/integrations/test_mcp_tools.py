@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,9 +259,12 @@ async def test_a_node_that_cannot_be_reached_does_not_hold_up_the_others(
     with running(tmp_path_factory.mktemp("second"), agents={AGENT: "a caps=core"}) as second:
         desk = Desk(tmp_path, asyd, second, key=AGENT)
         one, two = desk.nodes
-    async with desk.stdio() as client:
-        tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-        assert tools["sys_status"].input_schema["properties"]["node"]["enum"] == [one]
+    with socket.socket() as nobody_else:
+        nobody_else.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        nobody_else.bind(second.endpoint)  # and does not listen
+        async with desk.stdio() as client:
+            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            assert tools["sys_status"].input_schema["properties"]["node"]["enum"] == [one]
     assert f"asys-mcp: {two}: cannot reach" in desk.log.read_text()
 
 
