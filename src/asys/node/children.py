@@ -7,6 +7,10 @@ the path leads into the archive that it carries.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import select
+import subprocess
 import sys
 from typing import Final
 
@@ -31,3 +35,25 @@ def runner(*, site: bool = True, lasting: bool = False) -> tuple[str, ...]:
     if in_one_file():
         return (sys.executable if lasting else SELF, RUN)
     return (sys.executable, "-I") if site else (sys.executable, "-I", "-S")
+
+
+def ended(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """How a child has ended; None where it still runs `seconds` from now, and is let go of.
+
+    PID 1 will ask how that one ended. The wait is for the event itself, and does not look again
+    and again, so that it holds nothing up and asks no clock that somebody may have set.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # no pidfd: this is not Linux
+        pidfd = os.pidfd_open(process.pid)
+        try:
+            waiting = select.poll()
+            waiting.register(pidfd, select.POLLIN)
+            waiting.poll(seconds * 1000)
+        finally:
+            os.close(pidfd)
+        seconds = 0
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.returncode = 0
+        return None

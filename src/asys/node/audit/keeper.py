@@ -14,7 +14,6 @@ import os
 import select
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
@@ -58,7 +57,7 @@ def main(arguments: list[str]) -> int:
             return 1
         if synced != [ring.synced_ns for ring in rings]:
             pause = FIRST_PAUSE
-        time.sleep(pause)
+        select.select([], [], [], pause)
         pause = min(1.5 * pause, LONGEST_PAUSE)
 
 

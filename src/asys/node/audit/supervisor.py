@@ -16,7 +16,7 @@ from asys.node.audit.parameters import JOURNAL
 from asys.node.audit.ring import DOING, READING, Ring
 from asys.node.audit.shadow.host import Shadow, ShadowHost
 from asys.node.audit.writer import WORKS, WriterOptions
-from asys.node.children import runner
+from asys.node.children import ended, runner
 from asys.node.clock import Clock, Handle
 
 KEEPER: Final = Path(__file__).parent / "keeper.py"
@@ -138,11 +138,8 @@ class Supervisor:
                     await self._ended.wait()
             self._hang_up()
         if self._process is not None:
-            try:
-                # Once the socket has come to its end there is nothing left to wait for.
-                self._process.wait(1 if self._ended is not None and self._ended.is_set() else 0)
-            except subprocess.TimeoutExpired:
-                self._process.returncode = 0  # PID 1 will ask how it ended
+            # Once the socket has come to its end there is nothing left to wait for.
+            ended(self._process, 1 if self._ended is not None and self._ended.is_set() else 0)
             self._process = None
         if self.shadow is not None:
             await self.shadow.close(patience)

@@ -205,7 +205,7 @@ class Writer:
     def _wait(self, seconds: float) -> None:
         """Until there may be work, or asyd has ended."""
         if self._gone:
-            time.sleep(seconds)
+            select.select([], [], [], seconds)
             return
         readable, _, _ = select.select([self._control], [], [], seconds)
         if readable and not self._heard():

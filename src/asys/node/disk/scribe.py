@@ -20,7 +20,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from asys.node.children import runner
+from asys.node.children import ended, runner
 from asys.node.disk.state_writer import ANSWER_HEAD, Write
 
 WRITER: Final = Path(__file__).with_name("state_writer.py")
@@ -307,8 +307,4 @@ class _Child:
 
     def _reap(self) -> int | None:
         """How it ended; None where it waits for a disk, and PID 1 will ask."""
-        try:
-            return self._process.wait(REAP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.returncode = 0
-            return None
+        return ended(self._process, REAP_SECONDS)

@@ -16,7 +16,7 @@ from typing import Final
 from asys.node.audit.log import AuditLog
 from asys.node.audit.shadow.strict import Strict
 from asys.node.audit.shadow.words import MOVED, NOTED, Destination
-from asys.node.children import runner
+from asys.node.children import ended, runner
 from asys.node.clock import Clock, Handle
 from asys.protocol.keys import PrivateKey
 
@@ -135,10 +135,7 @@ class ShadowHost:
                     await self._ended.wait()
         self._hang_up()
         if self._process is not None:
-            try:
-                self._process.wait(1 if self._ended is not None and self._ended.is_set() else 0)
-            except subprocess.TimeoutExpired:
-                self._process.returncode = 0  # PID 1 will ask how it ended
+            ended(self._process, 1 if self._ended is not None and self._ended.is_set() else 0)
             self._process = None
 
     def _hurry(self) -> None:
