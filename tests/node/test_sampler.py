@@ -15,7 +15,6 @@ import uvloop
 from asys.isa import Processes, Status
 from asys.node import sampler as module
 from asys.node.clock import LoopClock
-from asys.node.health.counts import Lag
 from asys.node.platform import choose_platform
 from asys.node.platform.base import NoSuchTarget, SystemFailure
 from asys.node.sampler import (
@@ -30,38 +29,8 @@ from asys.node.sampler import (
     Sampler,
 )
 from asys.protocol.status import SW
-from support.clock import ManualClock
 from support.machine import MadePlatform
-
-
-class Made:
-    """A sampler of a made machine, with a clock that a test turns."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.platform = MadePlatform()
-        self.vitals = self.platform.made_vitals
-        self.table = self.platform.made_table
-        self.lag = Lag()
-        self.sampler = Sampler(self.platform, self.clock, timer=self.platform.timer, lag=self.lag)
-        self.began = self.clock.now()
-
-    def fresh(self) -> bool:
-        """Whether the sampler would be asked no further."""
-        return self.sampler.fresh(self.clock.now())
-
-    def awake(self) -> Sampler:
-        """The sampler, with its first real readings."""
-        self.sampler.wake()
-        self.clock.advance(SETTLE)
-        assert self.fresh()
-        return self.sampler
-
-    def keep_awake(self, seconds: float) -> None:
-        """Lets time go on with a request every 50 ms."""
-        for _ in range(round(seconds / 0.05)):
-            self.sampler.touch()
-            self.clock.advance(0.05)
+from support.sampled import Made
 
 
 @pytest.fixture
@@ -161,57 +130,6 @@ def test_scans_take_a_twentieth_of_a_cpu_within_limits(
     assert interval <= 0.8
     if TABLE_LEAST_INTERVAL < interval < TABLE_MOST_INTERVAL:
         assert cost / interval == pytest.approx(TABLE_SHARE)
-
-
-def test_a_scan_longer_than_the_longest_interval_is_followed_at_once(made: Made) -> None:
-    made.clock.others = 0.02
-    made.table.steps = 100
-    made.table.cost = SLICE
-    made.keep_awake(10.0)
-    began = made.table.began_at[2:]
-    assert [later - earlier for earlier, later in pairwise(began)] == pytest.approx([2.0] * 2)
-    answers: list[bool] = []
-    made.sampler.when_fresh(answers.append)
-    made.clock.advance(2.1)
-    assert answers == [True]
-
-
-def test_a_fast_scan_is_one_slice(made: Made) -> None:
-    made.table.steps = 10
-    made.table.cost = SLICE / 20
-    made.awake()
-    assert made.platform.timer.seconds == pytest.approx(SLICE)
-
-
-@pytest.mark.parametrize("cost", [0.000_001, 0.000_01, 0.000_07, 0.000_1, 0.001])
-def test_no_slice_is_longer_than_the_budget_and_a_step(made: Made, cost: float) -> None:
-    made.table.steps = 5000
-    made.table.cost = cost
-    made.sampler.wake()
-    slices = []
-    while not made.fresh():
-        before = made.platform.timer.seconds
-        assert made.clock.run_next()
-        slices.append(made.platform.timer.seconds - before)
-    assert sum(slices) == pytest.approx(2 * 5000 * cost)
-    assert max(slices) <= SLICE + cost * 1.001
-    assert SLICE + 0.000_1 < 0.000_3
-
-
-def test_others_run_between_two_slices(made: Made) -> None:
-    made.table.steps = 100
-    made.table.cost = SLICE
-    made.sampler.wake()
-    order: list[int] = []
-
-    def other() -> None:
-        order.append(round(made.platform.timer.seconds / SLICE))
-        if len(order) < 10:
-            made.clock.call_soon(other)
-
-    made.clock.call_soon(other)
-    made.clock.run_ready()
-    assert order == [*range(1, 11)]
 
 
 def test_it_sleeps_five_seconds_after_the_last_request(made: Made) -> None:

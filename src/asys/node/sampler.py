@@ -2,6 +2,9 @@
 
 Nothing is sampled on a request. The first one, or a session that opens, wakes the sampler; 5 s
 after the last one it sleeps, and then has no timer at all.
+
+It stays out of the way of those it samples for: it works in slices with pauses between them, not
+right behind an answer, and at no round intervals (docs/decisions/0037-sampler-gives-way.md).
 """
 
 from __future__ import annotations
@@ -25,11 +28,12 @@ from asys.node.platform.base import (
 )
 from asys.protocol.status import SW
 
-VITALS_INTERVAL: Final = 0.2
-"""Seconds between two readings of the vitals; 4 Hz or more."""
+VITALS_INTERVAL: Final = 0.187
+"""Seconds between two readings of the vitals; 4 Hz or more. Not round: agents poll at round
+intervals, and the reading would meet the same agent's question every time."""
 
-TABLE_LEAST_INTERVAL: Final = 0.25
-"""Seconds from the begin of a scan of the process table to the next, at the least."""
+TABLE_LEAST_INTERVAL: Final = 0.233
+"""Seconds from the begin of a scan of the process table to the next, at the least. Not round."""
 
 TABLE_MOST_INTERVAL: Final = 0.8
 """The same, at the most: a scan still ends before what it replaces is too old."""
@@ -43,6 +47,19 @@ SETTLE: Final = 0.1
 SLICE: Final = 0.00005
 """Seconds after which a scan lets others run. With the step that crosses it, that stays far below
 0.3 ms, and a request that meets it hardly waits."""
+
+LONGEST_SLICE: Final = 0.0002
+"""The same where the table is so large that a scan would else have more than `MOST_SLICES`."""
+
+MOST_SLICES: Final = 400
+
+PAUSE: Final = 0.001
+"""Seconds between two slices while what agents get is fresh: asyd sleeps, and whoever it has
+answered on the same CPU runs, also where asyd goes before it."""
+
+JUST_NOW: Final = 0.0005
+"""Seconds from a request in which a reading puts itself off by a pause, once: an answer on its way
+goes before a reading that has time."""
 
 MAX_AGE: Final = 1.0
 """Seconds after which a request waits for something newer."""
@@ -94,6 +111,8 @@ class Sampler:
         self._steps: Iterator[None] = iter(())
         self._scan_began = 0.0
         self._scan_cost = 0.0
+        self._slice = SLICE
+        self._vitals_put_off = self._slice_put_off = False
         self._waiting: list[Callable[[bool], object]] = []
         self._logged: set[tuple[str, SW]] = set()
 
@@ -161,9 +180,15 @@ class Sampler:
         now = self._clock.now()
         if self._vitals_due is not None:
             self._lag.observe(now - self._vitals_due)
+            self._vitals_due = None
         if now - self._touched >= IDLE and not self._waiting:
             self._sleep()
             return
+        if not self._vitals_put_off and self._gives_way(now):
+            self._vitals_put_off = True
+            self._vitals_timer = self._clock.call_later(PAUSE, self._read_vitals)
+            return
+        self._vitals_put_off = False
         pause = VITALS_INTERVAL
         began = self._timer()
         try:
@@ -186,6 +211,7 @@ class Sampler:
 
     def _begin_scan(self) -> None:
         self._scan_began = self._clock.now()
+        self._slice = min(max(SLICE, self._scan_cost / MOST_SLICES), LONGEST_SLICE)
         self._scan_cost = 0.0
         try:
             self._steps = self._table.scan(self._scan_began)
@@ -196,20 +222,34 @@ class Sampler:
 
     def _scan_slice(self) -> None:
         """Scans until the slice is used up, then lets others run and goes on."""
+        if not self._slice_put_off and self._gives_way(self._clock.now()):
+            self._slice_put_off = True
+            self._table_timer = self._clock.call_later(PAUSE, self._scan_slice)
+            return
+        self._slice_put_off = False
         timer = self._timer
         began = timer()
-        end = began + SLICE
+        end = began + self._slice
         try:
             for _ in self._steps:
                 if timer() >= end:
                     self._took(timer() - began)
-                    self._table_timer = self._clock.call_soon(self._scan_slice)
+                    self._table_timer = self._after_slice()
                     return
             self._took(timer() - began)
             self._end_scan()
         except Exception as error:
             self._took(timer() - began)
             self._scan_failed(error)
+
+    def _after_slice(self) -> Handle:
+        if self.fresh(self._clock.now()):
+            return self._clock.call_later(PAUSE, self._scan_slice)
+        return self._clock.call_soon(self._scan_slice)
+
+    def _gives_way(self, now: float) -> bool:
+        """Whether somebody asked just now, and what is there is fresh: nobody waits for more."""
+        return now - self._touched < JUST_NOW and self.fresh(now)
 
     def _scan_failed(self, error: Exception) -> None:
         self.table_costs.readings += 1
