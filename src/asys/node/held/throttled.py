@@ -119,18 +119,22 @@ class ThrottleBook:
         """
         if not self._throttler.quick or self._otherwise(process) is not None:
             return self._finished(self._stop(process, key, label, users))
-        with closing(process):
+        try:  # not closing(): an agent waits
             place = self._throttler.stop(process)
             self._enter(process, key, label, place)
+        finally:
+            process.close()
         return None
 
     def resume(self, process: ProcessHandle) -> Coroutine[Any, Any, None] | None:
         """Lets a process go on, whoever stopped it, and closes the handle; as with `stop`."""
         if not self._throttler.quick or self._otherwise(process) is not None:
             return self._finished(self._resume(process))
-        with closing(process):
+        try:
             self._throttler.release(process, self.how, "")
             self._strike(process)
+        finally:
+            process.close()
         return None
 
     def left(self, key: bytes) -> None:
@@ -187,16 +191,9 @@ class ThrottleBook:
         since = self._clock.time_ns() // _NS
         if before is not None and before.start == process.start:
             since = before.since
-        entry = Entry(
-            pid=process.pid,
-            start=process.start,
-            name=process.name.decode("utf-8", "replace"),
-            key=key.hex(),
-            label=label,
-            since=since,
-            how=how or self.how,
-            place=place,
-        )
+        name = process.name.decode("utf-8", "replace")
+        how = how or self.how
+        entry = Entry(process.pid, process.start, name, key.hex(), label, since, how, place)
         if entry == before:
             return
         self._entries[process.pid] = entry
@@ -210,16 +207,19 @@ class ThrottleBook:
     def _strike(self, process: ProcessHandle) -> None:
         entry = self._entries.get(process.pid)
         if entry is not None and entry.start == process.start:
-            self._drop(entry)
+            self._remove(entry)
 
     def _drop(self, entry: Entry) -> bool:
         """Takes an entry out, unless another one has its place by now."""
         if self._entries.get(entry.pid) != entry:
             return False
+        self._remove(entry)
+        return True
+
+    def _remove(self, entry: Entry) -> None:
         del self._entries[entry.pid]
         self._stopped.pop(entry.pid, None)
         self._scribe.changed()
-        return True
 
     # -- what an admin sees and does
 

@@ -16,9 +16,8 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from asys.node.clock import Clock
 from asys.node.disk import state
@@ -43,9 +42,8 @@ _KEY: Final = re.compile(r"[0-9a-f]{64}")
 _NUMBERS: Final = ("pid", "start", "since")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A process that asyd has stopped."""
+class Entry(NamedTuple):
+    """A process that asyd has stopped. A tuple, as it is made while an agent waits."""
 
     pid: int
     start: int
@@ -96,7 +94,7 @@ class ThrottledStore:
 
     async def save(self, entries: Iterable[Entry]) -> None:
         """Writes them, on the disk when this returns. OSError and TimeoutError as state.replace."""
-        lines = ",\n".join(json.dumps(asdict(one)) for one in entries)
+        lines = ",\n".join(json.dumps(one._asdict()) for one in entries)
         head = f'{{"version": {VERSION}, "boot": {json.dumps(self.boot)}, "throttled": ['
         await state.replace(self.path, f"{head}\n{lines}\n]}}\n".encode("ascii"), 0o600)
 
