@@ -30,6 +30,10 @@ def execute(arguments: argparse.Namespace) -> int:
     ConfigError when it cannot be done, UsageError when it cannot mean anything.
     """
     action = arguments.action
+    if action == "migrate":
+        from asys.cli import agents_migrate  # needed once in a node's life
+
+        return agents_migrate.execute(arguments)
     config = open_config(arguments, make=action == "add")
     where = places(config.path, state_dir=arguments.state_dir, admin_socket=arguments.admin_socket)
     if action == "check":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -76,6 +77,40 @@ def add_actions(
     _add_test(test)
     for parser in (grant, revoke, remove, listing, show, test):
         add_state(parser, argparse.SUPPRESS)
+    _add_migrate(add_command(actions, "migrate", "take over the agents and the key of asyd 0.3.1"))
+
+
+def _add_migrate(migrate: argparse.ArgumentParser) -> None:
+    migrate.description = (
+        "Take over the agents and the key of asyd 0.3.1, into a config directory of its own, so "
+        "that both can run side by side. What 0.3.1 has is only read, and nothing in the new "
+        "directory is written over. In 0.3.1 every agent may do everything, so say with --caps "
+        "what each is to have; all that they had is core,PROC_THROTTLE,SVC_RESTART."
+    )
+    migrate.epilog = "exit status: 1 when something could not be taken over, also a single line"
+    migrate.add_argument(
+        "--from",
+        dest="old_dir",
+        type=Path,
+        default=Path("/etc/asyd"),
+        metavar="DIR",
+        help="the config directory of asyd 0.3.1 (default: %(default)s)",
+    )
+    migrate.add_argument(
+        "--caps",
+        action="append",
+        required=True,
+        metavar="[WHO=]LIST",
+        help=f"what exists for every agent, or for the one with this label or key: {CAPS}; may be "
+        "repeated",
+    )
+    migrate.add_argument(
+        "--new-key",
+        action="store_true",
+        help="do not copy the node's key: it keeps or gets its own, which agents must trust anew",
+    )
+    migrate.add_argument("--dry-run", action="store_true", help="show it, and write nothing")
+    migrate.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_test(test: argparse.ArgumentParser) -> None:

@@ -66,7 +66,7 @@ def add_agent(
         given = {"caps": caps, **given}
     for name, value in given.items():
         _check_value(name, value)
-    line = _written(key.hex(), label, given)
+    line = written_line(key.hex(), label, given)
     try:
         parse_line(line, 0)
     except BadLine as fault:
@@ -185,7 +185,7 @@ def _change(
             kept.update(caps(wanted))
         after = before
         if wanted != words:
-            after = _written(before.split()[0], wanted.label, kept)
+            after = written_line(before.split()[0], wanted.label, kept)
         changed = [*lines[:at], after + lines[at][len(before) :], *lines[at + 1 :]]
         edited.append(Edited(before, after, _agent_of(changed, at, words.key)))
         return changed
@@ -250,7 +250,8 @@ def _parse_caps(written: str) -> int:
         raise ConfigError(f"caps=: {fault}") from None
 
 
-def _written(key: str, label: str, options: Mapping[str, str]) -> str:
+def written_line(key: str, label: str, options: Mapping[str, str]) -> str:
+    """A line of the file, without its end; an empty `label` is none."""
     words = [key, label, *(f"{name}={value}" for name, value in options.items())]
     return " ".join(word for word in words if word)
 
