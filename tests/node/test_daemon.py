@@ -265,7 +265,7 @@ def test_a_clean_end(tmp_path: Path, number: signal.Signals, prelude: str) -> No
         ]
         # Where asyd may isolate, the place for what would outlive it stays, empty.
         state = {one.name: one for one in (directory / "state").iterdir()}
-        assert state.keys() - {"bpf"} == {"dark"}
+        assert state.keys() - {"bpf"} == {"dark", "instructions.json"}
         assert "bpf" not in state or not os.listdir(state["bpf"])
         agent.close()
         silent.close()

@@ -12,11 +12,19 @@ from asys.cli.agents_options import OPTIONS
 from asys.cli.daemon_commands import UsageError, open_config, print_lines
 from asys.isa.capmap import describe
 from asys.node.agents.book import Agent
-from asys.node.agents.check import Severity, check_agents
+from asys.node.agents.check import check_agents
 from asys.node.agents.directory import Delegate
-from asys.node.agents.file import add_agent, grant_agent, parse_key, remove_agent, revoke_agent
+from asys.node.agents.file import (
+    Edited,
+    add_agent,
+    grant_agent,
+    parse_key,
+    pin_agent,
+    remove_agent,
+    revoke_agent,
+)
 from asys.node.disk.config_dir import ConfigDir
-from asys.node.disk.files import ConfigError, is_there, quoted
+from asys.node.disk.files import ConfigError, quoted
 from asys.node.disk.places import Places, places
 from asys.node.logs import clean
 
@@ -37,7 +45,9 @@ def execute(arguments: argparse.Namespace) -> int:
     config = open_config(arguments, make=action == "add")
     where = places(config.path, state_dir=arguments.state_dir, admin_socket=arguments.admin_socket)
     if action == "check":
-        return _check(config, strict=arguments.strict)
+        from asys.cli import agents_check
+
+        return agents_check.execute(arguments, config, where)
     if action == "list":
         return _list(config, where)
     if action in ("show", "test"):
@@ -86,8 +96,12 @@ def _add(config: ConfigDir, arguments: argparse.Namespace) -> bool:
 
 
 def _edit(config: ConfigDir, where: Places, arguments: argparse.Namespace) -> bool:
-    """grant, revoke and remove; whether the file has changed."""
+    """grant, revoke, pin and remove; whether the file has changed."""
     try:
+        if arguments.action == "pin":
+            from asys.cli.agents_check import known_before
+
+            return _tell(config, pin_agent(config, arguments.who, known_before(arguments, where)))
         if arguments.action == "remove":
             removed = remove_agent(config, arguments.who)
             print_lines([f"removed: {clean(line, 1000)}" for line in removed])
@@ -111,6 +125,11 @@ def _change(config: ConfigDir, arguments: argparse.Namespace) -> bool:
         raise UsageError(f"nothing to change is named; see: asyd agents {arguments.action} --help")
     edit = grant_agent if arguments.action == "grant" else revoke_agent
     edited = edit(config, arguments.who, arguments.caps, label=arguments.label, options=options)
+    return _tell(config, edited)
+
+
+def _tell(config: ConfigDir, edited: Edited) -> bool:
+    """Says what a line was and is; whether that has changed."""
     changed = edited.before != edited.after
     print_lines(
         [
@@ -188,24 +207,3 @@ def _over(agent: Agent, known: Known) -> str:
 
 def _line(agent: Agent) -> int:
     return agent.line
-
-
-def _check(config: ConfigDir, *, strict: bool) -> int:
-    """Prints what is to be said about each line; exit status 1 when something is wrong."""
-    written = config.read_agents().decode("utf-8", "replace")
-    findings = check_agents(written, int(time.time()))
-    print_lines(
-        [f"{config.agents_path}:{one.line}: {one.severity}: {one.message}" for one in findings]
-    )
-    if not is_there(config.agents_path):
-        print(f"asyd: there is no {config.agents_path}: nobody may connect", file=sys.stderr)
-    errors = sum(one.severity is Severity.ERROR for one in findings)
-    warnings = len(findings) - errors
-    agents = len(config.load_agents().agents)
-    counts = [_count(agents, "agent"), _count(errors, "error"), _count(warnings, "warning")]
-    print(", ".join(counts), file=sys.stderr)
-    return 1 if errors or (strict and warnings) else 0
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -70,14 +70,54 @@ def add_actions(
     show = add_command(actions, "show", "show what an agent holds now, and where it comes from")
     show.add_argument("who", metavar="KEY|LABEL")
 
-    check = add_command(actions, "check", "look authorized_agents over; exit status 1 for errors")
-    check.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+    check = add_command(
+        actions, "check", "look authorized_agents over, and what an upgrade lights in it"
+    )
+    _add_check(check)
+    pin = add_command(actions, "pin", "keep upgrades from lighting more for an agent")
+    _add_pin(pin)
 
     test = add_command(actions, "test", "tell what an agent would be answered, and by which rule")
     _add_test(test)
-    for parser in (grant, revoke, remove, listing, show, test):
+    for parser in (grant, revoke, remove, listing, show, check, pin, test):
         add_state(parser, argparse.SUPPRESS)
     _add_migrate(add_command(actions, "migrate", "take over the agents and the key of asyd 0.3.1"))
+
+
+def _add_check(check: argparse.ArgumentParser) -> None:
+    check.description = (
+        "Look authorized_agents over: lines that grant nothing (error), may grant too much "
+        "(warning), or grant more than with the version of asyd that ran before (new), as words "
+        "such as all or diagnostics take in what an upgrade brings. It can be asked before the new "
+        "version is started, and after."
+    )
+    check.epilog = "exit status: 1 for errors; with --strict for warnings; with --new for news"
+    check.add_argument("--strict", action="store_true", help="exit status 1 for warnings too")
+    check.add_argument(
+        "--new",
+        action="store_true",
+        help="tell only what is new, and which lines an upgrade can add to; exit status 1 if "
+        "something is",
+    )
+    _add_since(check)
+    check.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_pin(pin: argparse.ArgumentParser) -> None:
+    pin.description = (
+        "Write what an agent has as a list of instructions that no upgrade adds to. What the last "
+        "upgrade has lit is left out, as `asyd agents check` shows it."
+    )
+    pin.add_argument("who", metavar="KEY|LABEL")
+    _add_since(pin)
+
+
+def _add_since(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--since",
+        metavar="VERSION",
+        help="new is what this version of asyd did not have (default: the one that ran before)",
+    )
 
 
 def _add_migrate(migrate: argparse.ArgumentParser) -> None:

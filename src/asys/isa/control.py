@@ -60,6 +60,7 @@ class TaskState(Layout):
 TASK_QUERY = Instruction(
     0x11,
     "TASK_QUERY",
+    since="0.1.0",
     request=TaskQuery,
     reply=TaskState,
     ignores_extra=True,
@@ -85,6 +86,7 @@ class Abandoned(Layout):
 CONTINUE = Instruction(
     0x10,
     "CONTINUE",
+    since="0.1.0",
     request=Fragment,
     reply=Empty,
     idempotent=False,
@@ -111,6 +113,7 @@ class CancelledTask(Layout):
 TASK_CANCEL = Instruction(
     0x12,
     "TASK_CANCEL",
+    since="0.1.0",
     request=CancelledTask,
     reply=TaskState,
     guide=Guide(
@@ -129,6 +132,7 @@ TASK_CANCEL = Instruction(
 REKEY = Instruction(
     0x13,
     "REKEY",
+    since="0.1.0",
     request=Empty,
     reply=Empty,
     idempotent=False,
@@ -146,6 +150,7 @@ REKEY = Instruction(
 ABANDON = Instruction(
     0x14,
     "ABANDON",
+    since="0.1.0",
     request=Empty,
     reply=Abandoned,
     guide=Guide(

@@ -172,6 +172,7 @@ class Processes(Layout):
 SYS_CAPS = Instruction(
     0x00,
     "SYS_CAPS",
+    since="0.1.0",
     request=CapabilitiesPage,
     reply=Capabilities,
     ignores_extra=True,
@@ -189,6 +190,7 @@ SYS_CAPS = Instruction(
 SYS_HELLO = Instruction(
     0x01,
     "SYS_HELLO",
+    since="0.1.0",
     request=Empty,
     reply=Hello,
     ignores_extra=True,
@@ -205,6 +207,7 @@ SYS_HELLO = Instruction(
 SYS_STATUS = Instruction(
     0x02,
     "SYS_STATUS",
+    since="0.1.0",
     request=Empty,
     reply=Status,
     ignores_extra=True,
@@ -222,6 +225,7 @@ SYS_STATUS = Instruction(
 SYS_PROCS = Instruction(
     0x03,
     "SYS_PROCS",
+    since="0.1.0",
     request=Empty,
     reply=Processes,
     ignores_extra=True,

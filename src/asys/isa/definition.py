@@ -98,8 +98,9 @@ class Instruction(Generic[P, R]):
 
     `ignores_extra`: bytes behind the request's layout are ignored instead of refused. `chainable`:
     it may be sent in fragments, as CONTINUE says. `carrier`: it only carries others and is nobody's
-    to call, so it is neither a method of the SDK nor a command. `vendor_id`: the vendor that has
-    declared it, whose id stands in front of its payload; None for the instruction set itself.
+    to call, so it is neither a method of the SDK nor a command. `since`: the first version of asyd
+    that has it; '' for a vendor's. `vendor_id`: the vendor that has declared it, whose id stands in
+    front of its payload; None for the instruction set itself.
     """
 
     __slots__ = (
@@ -115,6 +116,7 @@ class Instruction(Generic[P, R]):
         "name",
         "reply",
         "request",
+        "since",
         "vendor_id",
     )
 
@@ -132,6 +134,7 @@ class Instruction(Generic[P, R]):
         ignores_extra: bool = False,
         chainable: bool = False,
         carrier: bool = False,
+        since: str = "",
     ) -> None:
         if not (isinstance(request, type) and issubclass(request, Layout)):
             raise TypeError(f"{name}: request must be a layout")
@@ -149,6 +152,7 @@ class Instruction(Generic[P, R]):
         self.ignores_extra = ignores_extra
         self.chainable = chainable
         self.carrier = carrier
+        self.since = since
         self.vendor_id: int | None = None
 
     @property

@@ -180,6 +180,7 @@ class ProcessTree(Layout):
 LOG_SUMMARY = Instruction(
     0x40,
     "LOG_SUMMARY",
+    since="0.1.0",
     request=LogWindow,
     reply=LogSummary,
     level=Level.SIGNED,
@@ -199,6 +200,7 @@ LOG_SUMMARY = Instruction(
 LOG_DETAIL = Instruction(
     0x41,
     "LOG_DETAIL",
+    since="0.1.0",
     request=LogAround,
     reply=LogDetail,
     level=Level.SIGNED,
@@ -217,6 +219,7 @@ LOG_DETAIL = Instruction(
 PROC_TREE = Instruction(
     0x42,
     "PROC_TREE",
+    since="0.1.0",
     request=TreeRequest,
     reply=ProcessTree,
     level=Level.SIGNED,

@@ -63,7 +63,7 @@ def _section(one: AnyInstruction) -> str:
         guide.description,
         "",
         f"- Code `{one.code:02X}`, group {one.group.title}, {_level(one.level)}, "
-        f"{_mode(one.mode)}, {'' if one.idempotent else 'not '}idempotent.",
+        f"{_mode(one.mode)}, {'' if one.idempotent else 'not '}idempotent; since {one.since}.",
         f"- Use it: {guide.when}",
         f"- Not: {guide.when_not}",
         f"- Side effects: {guide.side_effects}",

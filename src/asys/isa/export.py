@@ -159,6 +159,7 @@ def entry(one: AnyInstruction) -> dict[str, Any]:
         "code": one.code,
         "hex": f"{one.code:02X}",
         "name": one.name,
+        "since": one.since,
         "method": one.method,
         "command": one.command,
         "group": one.group.title,

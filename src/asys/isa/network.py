@@ -45,6 +45,7 @@ class Isolate(Layout):
 NET_ISOLATE = Instruction(
     0x21,
     "NET_ISOLATE",
+    since="0.1.0",
     request=Isolate,
     reply=Empty,
     level=Level.SIGNED,

@@ -46,6 +46,7 @@ class Restart(Layout):
 PROC_THROTTLE = Instruction(
     0x20,
     "PROC_THROTTLE",
+    since="0.1.0",
     request=Throttle,
     reply=Empty,
     level=Level.SIGNED,
@@ -65,6 +66,7 @@ PROC_THROTTLE = Instruction(
 SVC_RESTART = Instruction(
     0x22,
     "SVC_RESTART",
+    since="0.1.0",
     request=Restart,
     reply=TaskHandle,
     level=Level.SIGNED,

@@ -87,6 +87,7 @@ class Agents(Layout):
 AGENT_ADD = Instruction(
     0x60,
     "AGENT_ADD",
+    since="0.1.0",
     request=NewAgent,
     reply=AgentHash,
     level=Level.ENC_SIGN,
@@ -106,6 +107,7 @@ AGENT_ADD = Instruction(
 AGENT_REMOVE = Instruction(
     0x61,
     "AGENT_REMOVE",
+    since="0.1.0",
     request=AgentKey,
     reply=Empty,
     level=Level.ENC_SIGN,
@@ -122,6 +124,7 @@ AGENT_REMOVE = Instruction(
 AGENT_LIST = Instruction(
     0x62,
     "AGENT_LIST",
+    since="0.1.0",
     request=AgentPage,
     reply=Agents,
     level=Level.ENC_SIGN,

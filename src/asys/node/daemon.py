@@ -39,7 +39,14 @@ from asys.node.platform import choose_platform, settle_allocator
 from asys.node.platform.base import Platform, Unsupported
 from asys.node.platform.own_usage import OwnUsage
 from asys.node.platform.priority import raise_priority
-from asys.node.restore import load_delegates, load_isolations, load_past, load_throttled
+from asys.node.restore import (
+    load_delegates,
+    load_isolations,
+    load_past,
+    load_throttled,
+    note_instructions,
+    report_new,
+)
 from asys.node.server import Limits, Mode, Node
 from asys.node.session import Session
 from asys.node.vendor.start import prepare
@@ -105,6 +112,7 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
     where = places(config.path, state_dir=options.state_dir, admin_socket=options.admin_socket)
     blackout = Blackout(where.state_dir)
     blackout.prepare()
+    upgraded_from = await note_instructions(where)
     delegates, store = load_delegates(where)
     clock = LoopClock(asyncio.get_running_loop())
     secret = [config.path, where.state_dir, *([options.audit_dir] if options.audit_dir else [])]
@@ -141,6 +149,8 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
     health = Health(node, OwnUsage(), options.mode, supervisor, watchdog)
     controls = NodeControls(node, config, blackout, health)
     report_agents(config, node)
+    if upgraded_from is not None:
+        report_new(config, upgraded_from, clock.time_ns() // 1_000_000_000)
     make_room(options.limits)
     asyncio.get_running_loop().set_exception_handler(partial(_on_loop_error, node))
     admin = AdminDoor(controls, where.admin_socket)

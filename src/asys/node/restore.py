@@ -12,8 +12,11 @@ from asys.node.agents.authority import Past, Store
 from asys.node.agents.delegated_store import DamagedStore, DelegatedStore
 from asys.node.agents.directory import Delegate
 from asys.node.agents.ended_store import EndedStore
+from asys.node.agents.newly import growing, listed
+from asys.node.agents.ran import InstructionSet, RanStore, this_set
 from asys.node.clock import LoopClock
-from asys.node.disk.files import ConfigError
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.files import ConfigError, quoted
 from asys.node.disk.places import Places
 from asys.node.held.isolations import Isolations, open_isolations
 from asys.node.held.throttled import Throttling
@@ -36,6 +39,39 @@ def load_delegates(where: Places) -> tuple[tuple[Delegate, ...], Store]:
     except ConfigError as error:
         _log.error("no agent that an agent has added can connect: %s", error)
         return (), DamagedStore(store.path)
+
+
+async def note_instructions(where: Places) -> InstructionSet | None:
+    """Puts down which instructions this asyd has; what ran before it, at its first start only.
+
+    It is for `asyd agents check`, and nothing depends on it here.
+    """
+    store, now = RanStore(where.state_dir), this_set()
+    ran: tuple[InstructionSet, ...] = ()
+    try:
+        ran = store.load()
+        if not ran or ran[-1] != now:
+            await store.save((*ran, now))
+    except (ConfigError, OSError, TimeoutError) as error:
+        _log.warning("what an upgrade lights will not be known: %s", error)
+        return None
+    return ran[-1] if ran and ran[-1] != now else None
+
+
+def report_new(config: ConfigDir, then: InstructionSet, now: int) -> None:
+    """Says that lines have more than with the asyd that ran before. `now`: Unix seconds."""
+    written = config.read_agents().decode("utf-8", "replace")
+    gained = [one for one in growing(written, then, now) if one.instructions]
+    names = sorted({one.name for line in gained for one in line.instructions})
+    if gained:
+        _log.warning(
+            "asyd %s ran here before; new since: %s; lines that get some of it by words such as "
+            "all: %d; see: asyd agents check --new --config-dir %s",
+            then.asyd,
+            listed(names),
+            len(gained),
+            quoted(config.path),
+        )
 
 
 def load_past(where: Places) -> Past:

@@ -1,4 +1,6 @@
-"""Looks `authorized_agents` over for an admin: what grants nothing, and what may grant too much."""
+"""Looks `authorized_agents` over for an admin: what grants nothing, what may grant too much, and
+what grants more than it did before an upgrade.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,8 @@ from typing import Final
 from asys.isa import REGISTRY, Risk
 from asys.isa.capmap import SETS, bits
 from asys.node.agents.book import Agent, last_day, parse_agents, read_words
+from asys.node.agents.newly import Growing, growing, said
+from asys.node.agents.ran import InstructionSet
 from asys.node.agents.scope import UidOf, uid_here
 
 SOON: Final = timedelta(days=14)
@@ -23,10 +27,14 @@ _CODE: Final = re.compile(r"[0-9A-Fa-f]{2}")
 
 
 class Severity(StrEnum):
-    """ERROR: the line grants nothing. WARNING: it holds, and may not do what is meant."""
+    """ERROR: the line grants nothing. WARNING: it holds, and may not do what is meant.
+
+    NEW: it holds, and grants more than with the version that ran before.
+    """
 
     ERROR = "error"
     WARNING = "warning"
+    NEW = "new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,13 @@ class Finding:
     message: str
 
 
-def check_agents(written: str, now: int, uid_of: UidOf = uid_here) -> list[Finding]:
-    """All findings about the text of `authorized_agents`, in order of line. `now`: Unix seconds."""
+def check_agents(
+    written: str, now: int, uid_of: UidOf = uid_here, then: InstructionSet | None = None
+) -> list[Finding]:
+    """All findings about the text of `authorized_agents`, in order of line. `now`: Unix seconds.
+
+    `then` is what ran before; None: nothing is new.
+    """
     book = parse_agents(written, uid_of)
     findings = [Finding(number, Severity.ERROR, fault) for number, fault in book.faults]
     lines = written.split("\n")
@@ -55,7 +68,23 @@ def check_agents(written: str, now: int, uid_of: UidOf = uid_here) -> list[Findi
             *_expiry(agent, now),
         ]
         findings += [Finding(agent.line, Severity.WARNING, message) for message in warnings]
+    if then is not None:
+        findings += [
+            Finding(one.agent.line, Severity.NEW, _new(one, labelled, then))
+            for one in growing(written, then, now, uid_of)
+            if one.instructions
+        ]
     return sorted(findings, key=attrgetter("line"))
+
+
+def _new(one: Growing, labelled: dict[str, int], then: InstructionSet) -> str:
+    agent = one.agent
+    is_known_by_it = bool(agent.label) and labelled.get(agent.label) == agent.line
+    who = agent.label if is_known_by_it else agent.key.hex()
+    return (
+        f"{said(one.words, one.instructions, then)}; to leave it as it was, and keep it so: "
+        f"asyd agents pin {who}"
+    )
 
 
 def _label(agent: Agent, labelled: dict[str, int]) -> Iterator[str]:

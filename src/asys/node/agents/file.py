@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from asys.isa.capmap import CapabilityError, describe, parse_caps
+from asys.isa import REGISTRY
+from asys.isa.capmap import SETS, CapabilityError, describe, parse_caps
 from asys.node.agents.book import (
     LABEL,
     Agent,
@@ -156,6 +157,30 @@ def revoke_agent(
         return {"caps": describe(left)} if left != lit else {}
 
     return _change(config, who, label, options or {}, less if caps else None)
+
+
+def pin_agent(config: ConfigDir, who: str, known: int) -> Edited:
+    """Writes the list of a line anew, from what it has, so that no upgrade adds to it.
+
+    `known` is the map of what it may keep; instructions that it names, and codes of vendors, stay.
+    ConfigError as `grant_agent`, and when nothing would be left.
+    """
+
+    def less(words: Words) -> dict[str, str]:
+        lit = _map_of(words)
+        kept = known | SETS["vendor"]
+        for word in words.options.get("caps", _NO_CAPS).split(","):
+            if word not in SETS and REGISTRY.named(word) is not None:
+                kept |= _parse_caps(word)
+        left = lit & kept
+        if not left:
+            raise ConfigError(
+                "nothing would be left to the agent: all that it has is unknown here; name what it "
+                f"is to have: asyd agents grant {who} LIST --config-dir {quoted(config.path)}"
+            )
+        return {"caps": describe(left)} if left != lit else {}
+
+    return _change(config, who, None, {}, less)
 
 
 def _change(
