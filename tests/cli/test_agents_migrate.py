@@ -154,3 +154,8 @@ def test_caps_must_be_said(migrate: Migrate) -> None:
         migrate()
     assert ended.value.code == 2
     assert "required: --caps" in migrate.capture.readouterr().err
+
+
+def test_the_old_node_is_where_0_3_1_has_it() -> None:
+    parsed = daemon._parser().parse_args(["agents", "migrate", "--caps", "core"])
+    assert parsed.old_dir == Path("/etc/asyd")
