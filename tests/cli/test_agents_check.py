@@ -99,7 +99,7 @@ def test_where_it_cannot_be_told(agents: Agents, state: Path) -> None:
 def test_where_no_asyd_has_run_nothing_is_new(agents: Agents) -> None:
     told = agents("check", "--new")
     assert (told.status, told.out) == (0, "")
-    assert told.err.startswith("0 lines of 2 with something new as no other asyd ran here\n")
+    assert told.err.startswith("0 lines of 2 with something new as no other version has run here\n")
 
 
 def test_agents_that_agents_have_added_have_it_too(

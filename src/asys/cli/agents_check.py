@@ -137,7 +137,9 @@ def _sum_up(
             f"{one.agent.name} ({', '.join(one.open_words)})" for one in lines if one.open_words
         ]
         pinned = [one.agent.name for one in lines if not one.open_words]
-        since = f"since asyd {then.asyd}" if then is not None else "as no other asyd ran here"
+        since = (
+            f"since asyd {then.asyd}" if then is not None else "as no other version has run here"
+        )
         gained = sum(bool(one.instructions) for one in lines)
         print(
             f"{_count(gained, 'line')} of {len(lines)} with something new {since}", file=sys.stderr
