@@ -419,7 +419,7 @@ def test_readings_are_as_fresh_as_the_sampler_makes_them() -> None:
     assert f"asleep {sampler.IDLE:g} s after" in text
     assert sampler.VITALS_INTERVAL <= 1 / 4
     assert "the vitals at least 4 times a second" in text
-    assert sampler.TABLE_LEAST_INTERVAL == 1 / 4
+    assert sampler.TABLE_LEAST_INTERVAL <= 1 / 4
     assert "the process table 4 times a second" in text
     assert f"at least every {sampler.TABLE_MOST_INTERVAL:g} s" in text
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -288,7 +287,7 @@ def store_in(directory: Path, boot: str = "this") -> IsolationsStore:
 
 
 async def test_what_was_saved_is_read_again(tmp_path: Path) -> None:
-    entries = (ENTRY, replace(ENTRY, pid=1, name='\n"é\ud800', key="", keep_loopback=True))
+    entries = (ENTRY, ENTRY._replace(pid=1, name='\n"é\ud800', key="", keep_loopback=True))
     await store_in(tmp_path).save(entries)
     assert (tmp_path / "isolations.json").stat().st_mode & 0o777 == 0o600
     assert store_in(tmp_path).load() == entries
@@ -348,7 +347,7 @@ def test_a_damaged_file_says_what_to_do(tmp_path: Path, text: str) -> None:
 
 
 async def test_what_stands_is_found_again() -> None:
-    made = Made(ENTRY, replace(ENTRY, pid=1))
+    made = Made(ENTRY, ENTRY._replace(pid=1))
     made.isolator.there = {(4711, 100): False}
     await made.book.recover()
     assert made.book.entries == (ENTRY,)  # the other one does not stand any more
@@ -365,7 +364,7 @@ async def test_what_stands_is_found_again() -> None:
 @pytest.mark.parametrize(("since", "left"), [(NOW - 60, 0.0), (NOW - 999, 0.0), (NOW + 500, 60.0)])
 async def test_the_time_that_is_left_over_a_restart(since: int, left: float) -> None:
     """Without the moment on the monotonic clock, by the other one; at most the TTL."""
-    made = Made(replace(ENTRY, since=since))
+    made = Made(ENTRY._replace(since=since))
     made.isolator.there = {(4711, 100): False}
     await made.book.recover()
     if left:
@@ -380,7 +379,7 @@ async def test_the_time_that_is_left_over_a_restart(since: int, left: float) -> 
 
 @pytest.mark.parametrize("step", [-1_000_000, 0, 1_000_000])
 async def test_a_clock_that_is_set_over_a_restart_changes_no_ttl(step: int) -> None:
-    made = Made(replace(ENTRY, made=990))  # ten seconds ago
+    made = Made(ENTRY._replace(made=990))  # ten seconds ago
     made.clock.set_unix(step)
     made.isolator.there = {(4711, 100): False}
     await made.book.recover()

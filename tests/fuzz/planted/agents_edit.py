@@ -14,7 +14,7 @@ SEED: Final = 5
 
 def plant() -> None:
     """Puts it in."""
-    in_place_of(agents_file, "_written", _wrong)
+    in_place_of(agents_file, "written_line", _wrong)
 
 
 def _wrong(right: Any, key: str, label: str, options: Any) -> Any:

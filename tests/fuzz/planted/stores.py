@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Final
 
 from asys.node.held import throttled_store
@@ -25,5 +24,5 @@ def plant() -> None:
 def _wrong(right: Any, written: object) -> Any:
     entry = right(written)
     if str(entry.since).encode() == b"4217":
-        return replace(entry, pid=entry.pid + 1)
+        return entry._replace(pid=entry.pid + 1)
     return entry

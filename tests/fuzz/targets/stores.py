@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 from typing import Any, Final
 
 from asys.isa.capmap import ALL
@@ -66,12 +65,12 @@ def one(data: bytes) -> None:
     entries: list[Any] = list(found)
     assert len(entries) == len(whole[name])
     for entry, said in zip(entries, whole[name], strict=True):
-        told = asdict(entry)
+        told = entry._asdict()
         assert {key: told[key] for key in said} == said
         assert all(type(told[key]) is type(said[key]) for key in said)
         assert all(value >= 0 for value in told.values() if isinstance(value, int))
         assert entry.key == "" or len(bytes.fromhex(entry.key)) == 32
-    again = _written(name, [asdict(entry) for entry in entries])
+    again = _written(name, [entry._asdict() for entry in entries])
     scratch.file(store.path.name, again)
     assert list(store.load()) == entries
 
@@ -113,7 +112,7 @@ def seeds() -> Iterator[bytes]:
     cut = isolations_store.Entry(4711, 90, "java", "\u00a7", "web", 7, 60, True)
     for kind, name, entry in ((1, "throttled", stopped), (2, "isolations", cut)):
         for boot in (BOOT, "other"):
-            entries = [asdict(entry), asdict(entry)]
+            entries = [entry._asdict(), entry._asdict()]
             text = json.dumps({"version": 1, "boot": boot, name: entries}, ensure_ascii=False)
             yield bytes(Script().byte(kind).raw(text.encode()))
         for bad in ("", "[]", "{}", '{"version": 2}', '{"version": 1, "boot": "this"}', "[" * 300):

@@ -16,9 +16,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from asys.node.disk import state
 from asys.node.disk.files import ConfigError, is_there, quoted, read_private
@@ -42,8 +41,7 @@ _KINDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A process that is cut off the network."""
 
     pid: int
@@ -94,7 +92,7 @@ class IsolationsStore:
 
     async def save(self, entries: Iterable[Entry]) -> None:
         """Writes them, on the disk when this returns. OSError and TimeoutError as state.replace."""
-        lines = ",\n".join(json.dumps(asdict(one)) for one in entries)
+        lines = ",\n".join(json.dumps(one._asdict()) for one in entries)
         head = f'{{"version": {VERSION}, "boot": {json.dumps(self.boot)}, "isolations": ['
         await state.replace(self.path, f"{head}\n{lines}\n]}}\n".encode("ascii"), 0o600)
 
