@@ -23,9 +23,9 @@ from asys.node.agents.ended_store import EndedStore
 from asys.node.agents.trial import Asyd
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import ConfigError, is_there, quoted
+from asys.node.disk.node_key import known_public
 from asys.node.disk.places import Places, socket_address
 from asys.node.platform.services.own_unit import own_units
-from asys.protocol.limits import KEY_SIZE
 
 _KEY: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _PARENT: Final = re.compile(r"^PPid:\s*([0-9]+)$", re.MULTILINE)
@@ -58,7 +58,7 @@ class Known:
         self.troubles: list[str] = []
         self._text = config.read_agents().decode("utf-8", "replace")
         self.book = parse_agents(self._text)
-        self.node_key = _public_key(config)
+        self.node_key = known_public(config, where.state_dir)
         stored: tuple[Delegate, ...] = ()
         try:
             if is_there(where.state_dir):
@@ -198,11 +198,3 @@ def _ended(agent: Agent) -> str:
         f"line {agent.line} has expired with {last_day(agent.expires)}; to let it in again, give "
         "it a later expires="
     )
-
-
-def _public_key(config: ConfigDir) -> bytes:
-    """The node's key, if it has one by now: ConfigDir.load_key would make one."""
-    with suppress(OSError):
-        key = config.public_path.read_bytes()
-        return key if len(key) == KEY_SIZE else b""
-    return b""

@@ -176,9 +176,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="log more")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    _add_command(
+    pubkey = _add_command(
         commands, "pubkey", "print the node's public key, as `asys trust --stdin` reads it"
     )
+    _add_state_dir(pubkey, argparse.SUPPRESS)
     agents = _add_command(commands, "agents", "edit, check and try out who may do what")
     agents_options.add_actions(agents, _add_command, _add_state_dir)
     _add_collector(commands)

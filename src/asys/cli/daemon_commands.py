@@ -11,6 +11,8 @@ from asys.node.audit.shadow.pinned import parse_collector
 from asys.node.daemon import run
 from asys.node.disk.config_dir import ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError
+from asys.node.disk.node_key import shown_key
+from asys.node.disk.places import places
 from asys.node.listen import Address as ListenAddress
 from asys.node.listen import ListenError, parse_address
 from asys.node.options import Options
@@ -175,5 +177,7 @@ def check_supervisord(url: str | None) -> None:
 
 
 def _pubkey(arguments: argparse.Namespace) -> int:
-    print_lines([open_config(arguments).load_key().public.hex()])
+    config = open_config(arguments)
+    state_dir = places(config.path, state_dir=arguments.state_dir).state_dir
+    print_lines([shown_key(config, state_dir).hex()])
     return 0

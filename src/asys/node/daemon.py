@@ -26,7 +26,9 @@ from asys.node.audit.start import start_audit
 from asys.node.clock import LoopClock
 from asys.node.disk import state
 from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.credentials import Credentials, take_credentials
 from asys.node.disk.files import ConfigError
+from asys.node.disk.node_key import load_node_key
 from asys.node.disk.places import places
 from asys.node.health.metrics import Health
 from asys.node.health.notify import Notifier, take_notifier, take_watchdog
@@ -78,7 +80,8 @@ def run(options: Options) -> None:
     _fill_standard_files()
     threading.stack_size(THREAD_STACK)
     settle_allocator()
-    config = ConfigDir(options.config_dir)
+    given = take_credentials(os.environ)
+    config = ConfigDir(options.config_dir, credentials=given)
     lack = raise_priority(options.nice)  # before there is another thread
     handler = set_up(debug=options.debug)
     notifier = take_notifier(os.environ)
@@ -88,7 +91,7 @@ def run(options: Options) -> None:
             _log.info("%s", lack)
         factory = uvloop.new_event_loop if uvloop is not None else None
         with asyncio.Runner(loop_factory=factory) as runner:
-            runner.run(_serve(config, options, notifier, period))
+            runner.run(_serve(config, given, options, notifier, period))
     finally:
         notifier.close()
         handler.close()
@@ -103,7 +106,9 @@ def _fill_standard_files() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
-async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period: float) -> None:
+async def _serve(
+    config: ConfigDir, given: Credentials, options: Options, notifier: Notifier, period: float
+) -> None:
     """`period` is that of systemd's watchdog, in seconds; 0: there is none."""
     platform = choose_platform(portable=options.portable)
     spared_lack = platform.spare_me()  # before there are helpers, which inherit it
@@ -115,12 +120,13 @@ async def _serve(config: ConfigDir, options: Options, notifier: Notifier, period
     upgraded_from = await note_instructions(where)
     delegates, store = load_delegates(where)
     clock = LoopClock(asyncio.get_running_loop())
-    secret = [config.path, where.state_dir, *([options.audit_dir] if options.audit_dir else [])]
+    secret = [config.path, where.state_dir, *filter(None, (options.audit_dir, given.directory))]
     vendors = prepare(options.vendors, secret, clock)
-    supervisor = start_audit(options, where, clock, config)
+    key = load_node_key(config, where.state_dir, given)
+    supervisor = start_audit(options, where, clock, config, key)
     logs = platform.logs(clock) if Mode(options.mode) is Mode.FULL else None
     node = Node(
-        key=config.load_key(),
+        key=key,
         book=config.load_agents(),
         platform=platform,
         clock=clock,

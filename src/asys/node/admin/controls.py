@@ -6,6 +6,7 @@ The admin socket is one way in; SIGHUP is the other one for reading the agents a
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 
 from asys.node.admin.blackout import Blackout
@@ -89,7 +90,7 @@ def report_agents(config: ConfigDir, node: Node) -> None:
     """Says how many agents there are, and which lines grant nothing."""
     faults = node.book.faults
     for number, fault in faults[:REPORTED_LINES]:
-        _log.warning("%s line %d grants nothing: %s", config.agents_path, number, fault)
+        _log.warning("%s line %d grants nothing: %s", config.agents_from, number, fault)
     if len(faults) > REPORTED_LINES:
         _log.warning(
             "%d more lines grant nothing; see: asyd agents check", len(faults) - REPORTED_LINES
@@ -98,10 +99,12 @@ def report_agents(config: ConfigDir, node: Node) -> None:
         _log.warning(
             "%s line %d has ended and stays so, though the clock was set back since; to let it in "
             "again, give it another expires=",
-            config.agents_path,
+            config.agents_from,
             agent.line,
         )
-    _log.info("%d agents in %s", len(node.book.agents), config.agents_path)
+    _log.info("%d agents in %s", len(node.book.agents), config.agents_from)
+    if config.agents_from != config.agents_path and os.path.exists(config.agents_path):
+        _log.warning("%s is not read: the agents are a credential", config.agents_path)
     if not node.book.agents:
         _log.warning(
             "nobody can connect; add an agent with: asyd agents add KEY --config-dir %s",

@@ -14,14 +14,17 @@ from asys.node.clock import LoopClock
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.places import Places
 from asys.node.options import Options
+from asys.protocol.keys import PrivateKey
 
 _log = logging.getLogger("asyd")
 
 
 def start_audit(
-    options: Options, where: Places, clock: LoopClock, config: ConfigDir
+    options: Options, where: Places, clock: LoopClock, config: ConfigDir, key: PrivateKey
 ) -> Supervisor | None:
-    """Starts the writer of the audit; what it alone may do is given up then. And the shipper."""
+    """Starts the writer of the audit; what it alone may do is given up then. And the shipper, which
+    shows the node's `key` to the collector.
+    """
     if options.audit == "off":
         _log.warning("the audit is off: nothing that agents do is on record")
         return None
@@ -32,7 +35,7 @@ def start_audit(
         ),
         clock,
         parameters=options.audit_parameters == "on",
-        shadow=_shadow(options, config),
+        shadow=_shadow(options, config, key),
     )
     supervisor.start()
     give_up_capability()
@@ -48,9 +51,9 @@ def start_audit(
     return supervisor
 
 
-def _shadow(options: Options, config: ConfigDir) -> Shadow | None:
+def _shadow(options: Options, config: ConfigDir, key: PrivateKey) -> Shadow | None:
     """Where the audit is pushed to. ConfigError: nobody has said which key the collector has."""
     if options.audit_shadow is None:
         return None
     destination = KnownCollectors(config.path).destination(options.audit_shadow)
-    return Shadow(destination, config.load_key(), options.audit_strict)
+    return Shadow(destination, key, options.audit_strict)
