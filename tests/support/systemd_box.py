@@ -39,7 +39,7 @@ SCRIPT: Final = Path(__file__).with_name("systemd-box")
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 SYSTEMD: Final = Path("/lib/systemd/systemd")
 PROXY: Final = "/lib/systemd/systemd-socket-proxyd"
-TOOLS: Final = ("bash", "ip", "mount", "nsenter", "setpriv", "unshare")
+TOOLS: Final = ("bash", "ip", "mount", "nsenter", "pivot_root", "setpriv", "unshare")
 NAME: Final = re.compile(r"asys-box-(\d+)-[0-9a-f]+")
 
 _CAP_SYS_ADMIN: Final = 21
