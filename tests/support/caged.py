@@ -71,8 +71,12 @@ def drop_in(settings: Mapping[str, str]) -> str:
 
 def listening(name: str) -> str:
     """The drop-in of the guide for a Unix socket."""
-    option = f"ASYD_OPTIONS='--listen unix:{AGENTS}/{name}.sock'"
-    return drop_in({"ReadWritePaths": AGENTS, "Environment": option})
+    return drop_in({"ReadWritePaths": AGENTS, "Environment": options(name)})
+
+
+def options(name: str, words: str = "") -> str:
+    """The environment that has it listen on that socket, with more options."""
+    return f'"ASYD_OPTIONS=--listen unix:{AGENTS}/{name}.sock{words and " "}{words}"'
 
 
 class Caged:
@@ -81,8 +85,10 @@ class Caged:
     def __init__(self, box: SystemdBox, unit: str) -> None:
         self.box: Final = box
         self.unit: Final = unit
-        self.identity: Final = asys.Identity.generate()
+        self.identity = asys.Identity.generate()
         self._key = b""
+        shown = box.run("journalctl", "--lines=1", "--output=cat", "--show-cursor").stdout
+        self._begin: Final = shown.rpartition("-- cursor: ")[2].strip()
         self._drop_ins: Final = box.path(f"/etc/systemd/system/{unit}.d")
 
     @property
@@ -135,9 +141,10 @@ class Caged:
 
     @property
     def log(self) -> str:
-        """All that it and systemd have said of it."""
+        """All that it and systemd have said of it since it is there."""
         self.box.run("journalctl", "--sync")
-        return self.box.run("journalctl", "--no-pager", "--output=cat", "-u", self.unit).stdout
+        words = ("--no-pager", "--output=cat", f"--after-cursor={self._begin}", "-u", self.unit)
+        return self.box.run("journalctl", *words).stdout
 
     def processes(self) -> dict[int, str]:
         """/proc/PID/status of all its processes."""

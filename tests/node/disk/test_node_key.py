@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -230,22 +229,16 @@ def test_where_the_config_directory_is_read_only_it_is_made_in_the_state_directo
     assert f"{state}/id_curve25519 is not used: there is {config.key_path}" in caplog.text
 
 
-@pytest.mark.parametrize(
-    "break_it",
-    [
-        lambda config, state, patch: read_only(patch, config.path, state),
-        lambda config, state, patch: state.rmdir() or read_only(patch, config.path),
-        lambda config, state, patch: patch.setattr(config_dir, "write_atomically", fail),
-    ],
-    ids=["neither", "no state", "no room"],
-)
+@pytest.mark.parametrize("lack", ["neither", "no state", "no room"])
 def test_nowhere_to_make_it(
-    config: ConfigDir,
-    state: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    break_it: Callable[[ConfigDir, Path, pytest.MonkeyPatch], object],
+    config: ConfigDir, state: Path, monkeypatch: pytest.MonkeyPatch, lack: str
 ) -> None:
-    break_it(config, state, monkeypatch)
+    if lack == "no room":
+        monkeypatch.setattr(config_dir, "write_atomically", fail)
+    else:
+        read_only(monkeypatch, config.path, *([state] if lack == "neither" else []))
+    if lack == "no state":
+        state.rmdir()
     with pytest.raises(ConfigError, match="no key could be made"):
         load_node_key(config, state, NONE)
 
