@@ -127,6 +127,7 @@ def service(box: SystemdBox, packages: Packages, *enabled: str) -> Iterator[Asyd
             box.run("systemctl", "stop", name)
     finally:
         box.remove_unit(name)
+        box.run("systemctl", "reset-failed", unit("*"), check=False)
 
 
 @contextmanager
