@@ -22,9 +22,13 @@ from support.caged import (
     options,
     relaxed,
 )
+from support.isolating import isolation_missing
 from support.systemd_box import SystemdBox
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(bool(isolation_missing()), reason=isolation_missing()),
+]
 
 CAPABILITIES = {
     "CAP_DAC_OVERRIDE": 1,

@@ -19,10 +19,14 @@ from asys.isa import REGISTRY, TaskStatus
 from support.caged import FULL, SECONDS, Caged, caged, relaxed
 from support.chained import CHAINED, seen
 from support.frames import OK
+from support.isolating import isolation_missing
 from support.raw_agent import RawAgent
 from support.systemd_box import Gate, SystemdBox
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(bool(isolation_missing()), reason=isolation_missing()),
+]
 
 MORE: Final = 0x10
 """In CLA: a fragment, and more come."""

@@ -8,10 +8,14 @@ import pytest
 
 from asys.isa import LogSource
 from support.caged import FULL, MONITOR, caged
+from support.isolating import isolation_missing
 from support.one_file import NAME
 from support.systemd_box import SystemdBox
 
-pytestmark = pytest.mark.root
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(bool(isolation_missing()), reason=isolation_missing()),
+]
 
 
 def test_it_runs_in_both_cages(systemd_box: SystemdBox, built: Path) -> None:
