@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from packaging.requirements import Requirement
 
 import asys
 from support.one_file import NAME, ROOT, build
@@ -76,6 +78,17 @@ def test_every_package_is_listed_with_version_licence_and_hash(built: Path, docu
         assert part["purl"].startswith("pkg:pypi/")
         locked = (ROOT / "packaging/binary/requirements.txt").read_text()
         assert name == "asys" or part["hashes"][0]["content"] in locked
+
+
+def test_what_asyd_and_asys_require_is_pinned() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    required = {
+        Requirement(one).name
+        for one in (*project["dependencies"], *extras["daemon"], *extras["cli"])
+    }
+    pinned = (ROOT / "packaging/binary/requirements.txt").read_text().splitlines()
+    assert required <= {one.partition("==")[0] for one in pinned}
 
 
 def test_the_interpreter_and_every_library_are_listed(built: Path, document: Any) -> None:
