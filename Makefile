@@ -1,5 +1,5 @@
 # make setup | demo | test | fuzz | soak | lint | format | bench | bench-peers | docs | generate
-# make screenshots | wheel | binary | sbom | binary-lock | clean
+# make screenshots | wheel | binary | deb | sbom | binary-lock | clean
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,9 +13,10 @@ export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),31
 DEBIAN_PYTHON ?= /usr/bin/python3.11
 BINARY := dist/asyd-$(shell uname -m)
 WHEELS := build/binary/wheels
+DEB_REVISION ?= 1
 
 .PHONY: setup demo test fuzz soak lint format bench bench-peers docs generate screenshots clean
-.PHONY: wheel binary sbom binary-lock
+.PHONY: wheel wheels binary deb sbom binary-lock
 
 setup: $(STAMP)
 
@@ -82,8 +83,8 @@ wheel: $(STAMP)
 	rm -f dist/asys-*.whl
 	umask 022; $(BIN)/python -m hatchling build --target wheel --directory dist >&2
 
-# One file that runs without Python, see docs/guides/binary.md; its SBOM lies beside it.
-binary: wheel
+# That wheel, and those of all that asyd and asys need, pinned by hash.
+wheels: wheel
 	rm -rf $(WHEELS)
 	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
 	  --only-binary :all: --python-version 3.11 --implementation cp \
@@ -91,7 +92,18 @@ binary: wheel
 	  --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
 	  --requirement packaging/binary/requirements.txt --dest $(WHEELS)
 	cp dist/asys-*.whl $(WHEELS)
+
+# One file that runs without Python, see docs/guides/binary.md.
+binary: wheels
 	PYTHONHASHSEED=0 $(DEBIAN_PYTHON) -P -s packaging/binary/build.py $(WHEELS) $(BINARY)
+
+# A package for Debian 12 with its SBOM beside it, see docs/guides/debian.md. What has been built
+# before, of the same version, is followed by: make deb DEB_REVISION=2
+deb: wheels
+	rm -f dist/asyd_*.deb*
+	PYTHONPATH=packaging/binary PYTHONHASHSEED=0 PYTHONDONTWRITEBYTECODE=1 $(DEBIAN_PYTHON) -P -s \
+	  packaging/debian/package.py $(WHEELS) dist $(DEB_REVISION)
+	$(BIN)/python packaging/binary/sbom.py dist/asyd_*.deb
 
 # What is in the wheel and in the executable, as CycloneDX.
 sbom: binary

@@ -21,7 +21,7 @@ import sysconfig
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, Final
@@ -66,6 +66,7 @@ _SONAME: Final = re.compile(r"\((NEEDED|SONAME)\).*\[(.*)\]")
 _EXTENSION: Final = re.compile(r"(.*?)(\.cpython-311-x86_64-linux-gnu|\.abi3)?\.so")
 
 Entries = dict[str, bytes]
+Add = Callable[[Entries, str, bytes], None]
 
 
 def output(*command: str | Path) -> str:
@@ -101,8 +102,8 @@ def standard_library(entries: Entries) -> None:
                 add(entries, str(path.relative_to(root)), path.read_bytes())
 
 
-def wheel(entries: Entries, path: Path) -> dict[str, Any]:
-    """What is in a wheel, but for what installers alone read; who it is."""
+def wheel(entries: Entries, path: Path, add: Add = add) -> dict[str, Any]:
+    """Adds what is in a wheel, but for what installers alone read; who it is."""
     metadata = ""
     sboms = []
     with zipfile.ZipFile(path) as archive:
@@ -126,11 +127,11 @@ def wheel(entries: Entries, path: Path) -> dict[str, Any]:
 # -- what is in C
 
 
-def dynamic(path: Path) -> tuple[str, list[str]]:
-    """The soname of a shared library, and those that it needs and the machine does not have."""
+def dynamic(path: Path, there: frozenset[str] = GLIBC) -> tuple[str, list[str]]:
+    """The soname of a shared library, and those that it needs and that are not there anyway."""
     found = _SONAME.findall(output("readelf", "--dynamic", path))
     soname = next((name for kind, name in found if kind == "SONAME"), "")
-    return soname, [name for kind, name in found if kind == "NEEDED" and name not in GLIBC]
+    return soname, [name for kind, name in found if kind == "NEEDED" and name not in there]
 
 
 def stripped(path: Path, scratch: Path) -> bytes:

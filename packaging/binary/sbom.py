@@ -1,8 +1,8 @@
-"""Writes what the executable and the wheel are made of: python sbom.py EXECUTABLE WHEEL
+"""Writes what has been built of which parts: python sbom.py EXECUTABLE|DEB|WHEEL ...
 
-CycloneDX 1.6, in EXECUTABLE.cdx.json and WHEEL.cdx.json. What is in the executable is read from
-EXECUTABLE.contents.json, by build.py; what a package has linked into itself, from the SBOM that it
-brings along. The same files give the same bytes.
+CycloneDX 1.6, in FILE.cdx.json. What is in the executable, or in the package of Debian, is read from
+FILE.contents.json, by build.py or package.py; what a package of Python has linked into itself, from
+the SBOM that it brings along. The same files give the same bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from packageurl import PackageURL
 from packaging.requirements import Requirement
 
 EXTRAS: Final = ("daemon", "cli")
-"""Of asys, what the executable has."""
+"""Of asys, what the executable and the package of Debian have."""
 
 TARGET: Final = {"python_version": "3.11", "python_full_version": "3.11.2"} | {
     "sys_platform": "linux",
@@ -98,33 +98,36 @@ def license_of(metadata: Any) -> str:
     return SAID.get(said, said)
 
 
-# -- the executable
+# -- the executable, and the package of Debian
 
 
-class Executable:
-    """The document of the executable, part by part."""
+class Built:
+    """The document of either, part by part."""
 
     def __init__(self, path: Path) -> None:
         described = json.loads(path.with_name(f"{path.name}.contents.json").read_bytes())
         self._contents: list[dict[str, Any]] = described["contents"]
-        self._python: str = described["python"]
         self._packages: dict[str, tuple[Component, Any]] = {}
         self.bom = Bom()
         for one in self._contents:
             if one["kind"] == "wheel":
                 self._package(one)
         asys, metadata = self._packages["asys"]
+        package, python = described.get("package"), described.get("python")
         self._whole = component(
-            path.name,
-            asys.version,
+            package["name"] if package else path.name,
+            package["version"] if package else asys.version,
             license_of(metadata),
+            purl=_purl(package) if package else None,
             sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
             kind=ComponentType.APPLICATION,
             scope=None,
+            properties=[("asys:depends", package["depends"])] if package else [],
         )
         self.bom.metadata.component = self._whole
         self._depend()
-        self.bom.register_dependency(self._whole, [asys, self._interpreter()])
+        interpreter = [self._interpreter(python)] if python else []
+        self.bom.register_dependency(self._whole, [asys, *interpreter])
         for one in self._contents:
             if one["kind"] == "bundled":
                 self._bundled(one)
@@ -180,14 +183,14 @@ class Executable:
                     needed.append(there[0])
             self.bom.register_dependency(made, needed)
 
-    def _interpreter(self) -> Component:
+    def _interpreter(self, version: str) -> Component:
         """CPython, which Debian has built, and what it needs."""
         python = component(
             "cpython",
-            self._python,
+            version,
             "PSF-2.0",
-            purl=PackageURL("generic", None, "cpython", self._python),
-            cpe=f"cpe:2.3:a:python:python:{self._python}:*:*:*:*:*:*:*",
+            purl=PackageURL("generic", None, "cpython", version),
+            cpe=f"cpe:2.3:a:python:python:{version}:*:*:*:*:*:*:*",
             kind=ComponentType.PLATFORM,
         )
         self.bom.components.add(python)
@@ -207,6 +210,11 @@ class Executable:
                 self.bom.components.add(part)
         self.bom.register_dependency(python, parts)
         return python
+
+
+def _purl(package: dict[str, str]) -> PackageURL:
+    qualifiers = {"arch": "amd64", "distro": "debian-12"}
+    return PackageURL("deb", None, package["name"], package["version"], qualifiers)
 
 
 def _holds(wanted: Requirement, extra: str) -> bool:
@@ -266,10 +274,10 @@ def write(bom: Bom, path: Path) -> None:
 
 
 def main() -> None:
-    """Writes both."""
+    """Writes the document of each."""
     for written in sys.argv[1:]:
         path = Path(written)
-        bom = of_wheel(path) if path.suffix == ".whl" else Executable(path).bom
+        bom = of_wheel(path) if path.suffix == ".whl" else Built(path).bom
         write(bom, path.with_name(f"{path.name}.cdx.json"))
 
 
