@@ -1,8 +1,8 @@
 """Writes what has been built of which parts: python sbom.py EXECUTABLE|DEB|WHEEL ...
 
-CycloneDX 1.6, in FILE.cdx.json. What is in the executable, or in the package of Debian, is read from
-FILE.contents.json, by build.py or package.py; what a package of Python has linked into itself, from
-the SBOM that it brings along. The same files give the same bytes.
+CycloneDX 1.6, in FILE.cdx.json. What is in the executable, or in the package of Debian, is read
+from FILE.contents.json, by build.py or package.py; what a package of Python has linked into itself,
+from the SBOM that it brings along. The same files give the same bytes.
 """
 
 from __future__ import annotations

@@ -68,6 +68,9 @@ PLACES: Final = {
 }
 """Where systemd makes the directories that a unit asks for, also for a user of the moment."""
 
+DEFAULT: Final = re.compile(r"^EnvironmentFile=-?/(etc/default/([a-z-]+))$", re.MULTILINE)
+"""A file with which an admin gives asyd options, and its name."""
+
 
 # -- packages
 
@@ -129,11 +132,13 @@ def licences(contents: list[dict[str, Any]], entries: Entries) -> str:
         text += ["", "-" * 78, f"{name} {version}", f"Licence: {said(metadata)}"]
         text += [f"Source: https://pypi.org/project/{name}/{version}/"] if name != "asys" else []
         prefix = f"{PACKAGES}/{re.sub('[-.]+', '_', name)}-{version}.dist-info/".lower()
-        for path in sorted(entries):
-            if path.lower().startswith(prefix) and "LICENSE" in path:
-                licence = entries[path].decode()
-                if "www.apache.org/licenses" not in licence:
-                    text += ["", licence.strip()]
+        found = [one for one in entries if one.lower().startswith(prefix) and "LICENSE" in one]
+        if not found:
+            raise FileNotFoundError(f"{name} has no licence in it")
+        for path in sorted(found):
+            licence = entries[path].decode()
+            if "www.apache.org/licenses" not in licence:
+                text += ["", licence.strip()]
     return "\n".join([*text, ""])
 
 
@@ -148,10 +153,10 @@ def manual(tree: Path, command: str, version: str, when: int) -> bytes:
     """A page for man: what the command says of itself."""
     module, section = COMMANDS[command]
     code = (
-        f"import sys; sys.dont_write_bytecode = True; sys.path.insert(0, {str(tree / PACKAGES)!r})\n"
+        f"import sys; sys.path.insert(0, {str(tree / PACKAGES)!r})\n"
         f"import {module} as command; command.main(['--help'])"
     )
-    told = output("env", "COLUMNS=78", "LC_ALL=C.UTF-8", sys.executable, "-I", "-c", code)
+    told = output("env", "COLUMNS=78", "LC_ALL=C.UTF-8", sys.executable, "-I", "-B", "-c", code)
     purpose = told.partition("\n\n")[2].partition(":")[0].replace("\n", " ").strip().rstrip(".")
     escaped = told.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq")
     lines = "\n".join(f"\\&{line}" if line[:1] in ".'" else line for line in escaped.splitlines())
@@ -200,10 +205,15 @@ def commands(entries: Entries) -> None:
 def control(entries: Entries, package: str, depends: str) -> None:
     """What dpkg reads."""
     directories = {"/var/lib/asyd", "/etc/asyd"}
+    kept: list[str] = []
     for path in sorted(UNITS.glob("*.service")):
         entries[f"usr/lib/systemd/system/{path.name}"] = path.read_bytes()
         for kind, name in DIRECTORY.findall(path.read_text()):
             directories.update(f"{place}/{name}" for place in PLACES[kind])
+        for place, name in DEFAULT.findall(path.read_text()):
+            text = (HERE / "default").read_text().replace("@UNIT@", name)
+            entries[place] = text.encode()
+            kept.append(f"/{place}\n")
     sizes = [-(-len(data) // 1024) for data in entries.values()]
     fields = {
         "Package": NAME,
@@ -220,8 +230,9 @@ def control(entries: Entries, package: str, depends: str) -> None:
     sums = (
         f"{hashlib.md5(data).hexdigest()}  {name}\n"  # noqa: S324  it is what dpkg --verify reads
         for name, data in sorted(entries.items())
-        if not name.startswith("DEBIAN/")
+        if not name.startswith(("DEBIAN/", "etc/"))
     )
+    entries["DEBIAN/conffiles"] = "".join(kept).encode()
     entries["DEBIAN/md5sums"] = "".join(sums).encode()
     for name in ("postinst", "prerm", "postrm"):
         script = (HERE / name).read_text()
@@ -250,7 +261,7 @@ def settle(tree: Path, when: int) -> None:
     for directory, _, names in os.walk(tree, topdown=False):
         for name in names:
             os.utime(Path(directory, name), (when, when), follow_symlinks=False)
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o755)  # noqa: S103  all may read what is in the package
         os.utime(directory, (when, when))
 
 
