@@ -114,7 +114,8 @@ def newest_glibc(wheels: Path) -> str:
 
 def debian(version: str) -> str:
     """A version of Python's as one of Debian's, which sorts before what it leads to."""
-    return re.sub(r"\.?(a|b|rc|dev)(\d+)", r"~\1\2", version).replace(".post", "+post")
+    version = re.sub(r"\.?dev(\d+)", r"~~dev\1", version)
+    return re.sub(r"(a|b|rc)(\d+)", r"~\1\2", version).replace(".post", "+post")
 
 
 def licences(contents: list[dict[str, Any]], entries: Entries) -> str:

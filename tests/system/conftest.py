@@ -1,4 +1,4 @@
-"""What is made once for many tests: a real systemd, asyd as one file."""
+"""What is made once for many tests: a real systemd, asyd as one file, the package of Debian."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.one_file import built_once, one_file_missing
+from support.built import built_once, one_file_missing, package_missing
 from support.systemd_box import Gate, SystemdBox, systemd_box_missing
+
+LATER = "99.0"
+"""A version that comes after this one."""
 
 
 @pytest.fixture(scope="session")
@@ -45,4 +48,19 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     missing = one_file_missing()
     if missing:
         pytest.skip(f"asyd as one file {missing}")
-    return built_once(tmp_path_factory)
+    return built_once(tmp_path_factory, "one-file")
+
+
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory with what `make deb` makes; one for all processes of a test run."""
+    missing = package_missing()
+    if missing:
+        pytest.skip(f"the package of Debian {missing}")
+    return built_once(tmp_path_factory, "package", "deb")
+
+
+@pytest.fixture(scope="session")
+def packaged_later(packaged: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of the version that comes after it."""
+    return built_once(tmp_path_factory, "package-later", "deb", LATER)

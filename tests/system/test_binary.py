@@ -17,9 +17,9 @@ from asys import sync
 from asys.isa import NodeFlags
 from asys.protocol.keys import PrivateKey
 from support.bare_root import LIBRARIES, WRITABLE, BareRoot, descendants
+from support.built import NAME
 from support.children import resumed, suspended, waiting
 from support.daemon import AGENT, PATIENCE, Daemon, write_agents
-from support.one_file import NAME
 from support.own_daemon import config
 from support.vendors import Packages
 

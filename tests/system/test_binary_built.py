@@ -16,7 +16,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packaging.requirements import Requirement
 
 import asys
-from support.one_file import NAME, ROOT, build
+from support.built import NAME, ROOT, build
 
 pytestmark = pytest.mark.root
 
