@@ -20,6 +20,7 @@ pytestmark = pytest.mark.root
 AGENTS = "/etc/asyd/authorized_agents"
 KEY = "/etc/asyd/id_curve25519"
 DEFAULT = "/etc/default/asyd"
+OPTIONS = "ASYD_OPTIONS=--throttle-lease=15m\n"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,10 @@ def test_it_installs_and_serves(debian: DebianBox, packaged: Path) -> None:
     pid = debian.pid()
     assert debian.box.run("readlink", f"/proc/{pid}/exe").stdout == "/usr/bin/python3.11\n"
     assert debian.box.run("dpkg", "--verify", "asyd").stdout == ""
+    guide = (CHECKOUT / "docs/guides/debian.md").read_text("utf-8")
+    told = set(re.findall("`(/[^`]+)`", "".join(re.findall(r"^\| `/.*", guide, re.MULTILINE))))
+    assert len(told) > 8
+    assert told - debian.files() == {"/usr/local/lib/asyd-vendors"}
 
 
 def test_an_upgrade_keeps_key_agents_options_and_sessions(
@@ -82,7 +87,7 @@ def test_an_upgrade_keeps_key_agents_options_and_sessions(
     key = announced(debian.install(packaged))
     debian.admit(AGENT)
     agents = debian.box.path(AGENTS).read_bytes()
-    debian.box.path(DEFAULT).write_text("ASYD_OPTIONS=--throttle-lease=15m\n")
+    debian.box.path(DEFAULT).write_text(OPTIONS)
     before = debian.pid()
     with debian.connect(AGENT, key, reconnect=asys.Reconnect(first=0.05, most=0.2)) as agent:
         node = agent.sys_hello().node_uid
@@ -93,7 +98,7 @@ def test_an_upgrade_keeps_key_agents_options_and_sessions(
     assert debian.pid() != before
     assert debian.key() == key
     assert debian.box.path(AGENTS).read_bytes() == agents
-    assert "lease" in debian.box.path(DEFAULT).read_text()
+    assert debian.box.path(DEFAULT).read_text() == OPTIONS
     assert debian.box.run("asyd", "--version").stdout == f"asyd {LATER}\n"
     # What the older one had and this one has not is gone.
     assert not [one for one in debian.files() if f"asys-{asys.__version__}" in one]
@@ -101,16 +106,19 @@ def test_an_upgrade_keeps_key_agents_options_and_sessions(
 
 def test_removed_it_keeps_what_is_nobody_elses(debian: DebianBox, packaged: Path) -> None:
     key = announced(debian.install(packaged))
-    debian.admit(AGENT, "core,PROC_THROTTLE")
+    debian.admit(AGENT, "core,PROC_THROTTLE,NET_ISOLATE")
     name = debian.box.service()
     debian.box.run("systemctl", "start", name)
     pid = debian.pid(name)
     with debian.connect(AGENT, key) as agent:
+        agent.net_isolate(pid, "isolate")
         agent.proc_throttle(pid, "stop")
         assert debian.state(pid) == "T"
     kept = [KEY, f"{KEY}.pub", AGENTS, "/var/lib/asyd/audit/audit-00000001.seg"]
     said = debian.remove()
     assert "throttled, released: 1" in said
+    assert "isolations, released: 1" in said
+    assert "/var/lib/asyd" not in debian.box.run("cat", "/proc/1/mounts").stdout
     assert debian.state(pid) != "T"
     debian.box.remove_unit(f"{name}.service")
     assert debian.active() == "inactive"
@@ -126,18 +134,22 @@ def test_removed_it_keeps_what_is_nobody_elses(debian: DebianBox, packaged: Path
 
 
 def test_purged_it_leaves_nothing(debian: DebianBox, packaged: Path) -> None:
-    debian.purge()  # the first time that something is, there are directories for it
     before = debian.files()
     debian.install(packaged)
     debian.box.run("systemctl", "stop", "asyd")  # then its audit is on the disk
     audit = "/var/lib/asyd/audit/audit-00000001.seg"
     assert "a" in debian.box.run("lsattr", audit).stdout.split()[0]
+    debian.remove()
+    # What asyd mounts where the system has no such file system, left over by one that was killed.
+    debian.box.run("mkdir", "-p", "/var/lib/asyd/bpf")
+    debian.box.run("mount", "-t", "tmpfs", "pins", "/var/lib/asyd/bpf")
     for name in state_directories():
         debian.box.run("mkdir", "-p", f"/var/lib/private/{name}/audit")
     debian.purge()
     assert debian.active() == "inactive"
-    of_systemd = {one for one in debian.files() if one.startswith("/var/lib/systemd/")}
-    assert {one for one in debian.files() - before - of_systemd} <= {"/var/lib/private"}
+    left = debian.files() - before
+    of_systemd = {one for one in left if one.startswith("/var/lib/systemd/")}
+    assert left - of_systemd <= {"/var/lib/private"}
     assert not [one for one in of_systemd if "asyd" in one]
     assert not debian.box.path("/run/asyd").exists()
 
