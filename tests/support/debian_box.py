@@ -4,20 +4,25 @@ interpreter. What is installed there reaches neither the machine nor another box
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Final
 
 import asys
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import DEFAULT_PORT
+from support.daemon import PATIENCE
 from support.systemd_box import CHECKOUT, PROXY, SystemdBox
 
 HIDDEN: Final = ("/root", "/usr/local", "/opt", str(CHECKOUT))
 """Empty in the box; what is installed must not find anything there."""
 
 POLICY: Final = "/usr/sbin/policy-rc.d"
+
+PINS: Final = "/sys/fs/bpf"
 
 LISTED: Final = ("/etc", "/opt", "/srv", "/usr", "/var")
 """Where a package may leave something, without what the package manager itself remembers."""
@@ -47,6 +52,9 @@ class DebianBox:
         for directory in HIDDEN:
             box.run("mkdir", "-p", directory)
             box.run("mount", "-t", "tmpfs", "hidden", directory)
+        # As systemd does on a Debian that may; asyd's unit may not be one that mounts.
+        if box.run("mountpoint", "--quiet", PINS, check=False).returncode:
+            box.run("mount", "-t", "bpf", "bpf", PINS)
         box.run("rm", "-f", POLICY, "/var/lib/man-db/auto-update")  # pages are not indexed
         box.unit("node-for-tests.service", SERVICE)
         box.unit("node-for-tests.socket", SOCKET)
@@ -105,8 +113,14 @@ class DebianBox:
             where, identity=asys.Identity(key), node_key=node_key, timeout=60.0, **options
         )
 
-    def state(self, pid: int) -> str:
-        """What the kernel says a process does: R, S, T, ..."""
+    def wait_for_state(self, pid: int, *states: str) -> None:
+        """Returns when the kernel says that a process is in one of these: R, S, T, ..."""
+        until = time.monotonic() + PATIENCE
+        while (found := self._state(pid)) not in states:
+            assert time.monotonic() < until, found
+            os.sched_yield()
+
+    def _state(self, pid: int) -> str:
         stat = self.box.path(f"/proc/{pid}/stat").read_text()
         return stat[stat.rindex(")") + 2]
 

@@ -113,13 +113,13 @@ def test_removed_it_keeps_what_is_nobody_elses(debian: DebianBox, packaged: Path
     with debian.connect(AGENT, key) as agent:
         agent.net_isolate(pid, "isolate")
         agent.proc_throttle(pid, "stop")
-        assert debian.state(pid) == "T"
+        debian.wait_for_state(pid, "T")
     kept = [KEY, f"{KEY}.pub", AGENTS, "/var/lib/asyd/audit/audit-00000001.seg"]
     said = debian.remove()
     assert "throttled, released: 1" in said
     assert "isolations, released: 1" in said
     assert "/var/lib/asyd" not in debian.box.run("cat", "/proc/1/mounts").stdout
-    assert debian.state(pid) != "T"
+    debian.wait_for_state(pid, "R", "S")
     debian.box.remove_unit(f"{name}.service")
     assert debian.active() == "inactive"
     left = debian.files()
