@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asys
+from asys.node.audit.append_only import is_append_only
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import DEFAULT_PORT
 from support.daemon import PATIENCE
@@ -119,6 +120,22 @@ class DebianBox:
         while (found := self._state(pid)) not in states:
             assert time.monotonic() < until, found
             os.sched_yield()
+
+    def wait_for_audit(self) -> str:
+        """The path of the audit's first segment, when it can only grow; it is made for a record."""
+        path = "/var/lib/asyd/audit/audit-00000001.seg"
+        until = time.monotonic() + PATIENCE
+        while not self._only_grows(path):
+            assert time.monotonic() < until, path
+            os.sched_yield()
+        return path
+
+    def _only_grows(self, path: str) -> bool:
+        try:
+            with self.box.path(path).open("rb") as file:
+                return is_append_only(file.fileno())
+        except FileNotFoundError:
+            return False
 
     def _state(self, pid: int) -> str:
         stat = self.box.path(f"/proc/{pid}/stat").read_text()

@@ -114,7 +114,7 @@ def test_removed_it_keeps_what_is_nobody_elses(debian: DebianBox, packaged: Path
         agent.net_isolate(pid, "isolate")
         agent.proc_throttle(pid, "stop")
         debian.wait_for_state(pid, "T")
-    kept = [KEY, f"{KEY}.pub", AGENTS, "/var/lib/asyd/audit/audit-00000001.seg"]
+    kept = [KEY, f"{KEY}.pub", AGENTS, debian.wait_for_audit()]
     said = debian.remove()
     assert "throttled, released: 1" in said
     assert "isolations, released: 1" in said
@@ -135,10 +135,11 @@ def test_removed_it_keeps_what_is_nobody_elses(debian: DebianBox, packaged: Path
 
 def test_purged_it_leaves_nothing(debian: DebianBox, packaged: Path) -> None:
     before = debian.files()
-    debian.install(packaged)
-    debian.box.run("systemctl", "stop", "asyd")  # then its audit is on the disk
-    audit = "/var/lib/asyd/audit/audit-00000001.seg"
-    assert "a" in debian.box.run("lsattr", audit).stdout.split()[0]
+    key = announced(debian.install(packaged))
+    debian.admit(AGENT)
+    with debian.connect(AGENT, key) as agent:
+        agent.sys_status()
+    debian.wait_for_audit()
     debian.remove()
     # What asyd mounts where the system has no such file system, left over by one that was killed.
     debian.box.run("mkdir", "-p", "/var/lib/asyd/bpf")
