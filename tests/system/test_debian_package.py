@@ -91,7 +91,9 @@ def test_an_upgrade_keeps_key_agents_options_and_sessions(
     before = debian.pid()
     with debian.connect(AGENT, key, reconnect=asys.Reconnect(first=0.05, most=0.2)) as agent:
         node = agent.sys_hello().node_uid
-        assert "the key of this node" not in debian.install(packaged_later)
+        said = debian.install(packaged_later)
+        assert "the key of this node" not in said
+        assert "0 lines of 1 with something new since" in said
         assert agent.sys_hello().node_uid == node
     assert f'version="{LATER}"' in debian.box.run("asyd", "metrics").stdout
     assert debian.active() == "active"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from asys.isa import LogSource
+from support.built import NAME
 from support.caged import FULL, MONITOR, caged
 from support.isolating import isolation_missing
-from support.one_file import NAME
 from support.systemd_box import SystemdBox
 
 pytestmark = [
