@@ -6,7 +6,7 @@ touches a socket or a clock. Any error moves the link to FAILED, for ever.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from typing import Protocol
@@ -22,7 +22,7 @@ from asys.protocol.limits import (
     PRE_HANDSHAKE_SIZE,
     VERSION,
 )
-from asys.protocol.noise import Initiator, Responder, SessionKeys
+from asys.protocol.noise import Initiator, SessionKeys, answer_message_1
 from asys.protocol.signing import Signer, Verifier
 
 
@@ -163,18 +163,39 @@ class Gate(Protocol):
 
 
 class NodeLink(_Link):
-    """The node's end. `agent_key` and `ephemeral`, the agent's, are set once it has proven them."""
+    """The node's end. `agent_key` and `ephemeral`, the agent's, are set once it has proven it, and
+    `node_key`, that of the node's public keys for which it did.
+    """
 
-    __slots__ = ("_gate", "_prologue", "_static", "agent_key", "ephemeral", "verifier")
+    __slots__ = (
+        "_gate",
+        "_more",
+        "_prologue",
+        "_static",
+        "agent_key",
+        "ephemeral",
+        "node_key",
+        "verifier",
+    )
 
     verifier: Verifier
 
     def __init__(
-        self, static: PrivateKey, gate: Gate | None = None, *, prologue: bytes = b""
+        self,
+        static: PrivateKey,
+        gate: Gate | None = None,
+        *,
+        more: Sequence[PrivateKey] = (),
+        prologue: bytes = b"",
     ) -> None:
-        """The handshake fails with a peer whose `prologue` is another one."""
+        """Shows the key `static`, and takes message 1 for any of `more` as well, which come first.
+
+        The handshake fails with a peer whose `prologue` is another one.
+        """
         super().__init__()
         self._static = static
+        self._more = more
+        self.node_key = b""
         self._gate = gate
         self._prologue = prologue
         self.agent_key = b""
@@ -211,8 +232,11 @@ class NodeLink(_Link):
         gate, self._gate = self._gate, None
         if gate is not None:
             _let(gate.knocked(ephemeral))
-        responder = Responder(self._static, prologue=self._prologue)
-        self.agent_key = responder.read_message_1(message_1)
+        responder, used = answer_message_1(
+            (*self._more, self._static), message_1, prologue=self._prologue
+        )
+        self.agent_key = responder.agent_key
+        self.node_key = used.public
         self.ephemeral = ephemeral
         message_2, keys = responder.write_message_2()
         self._outgoing += message_2
@@ -226,7 +250,11 @@ def _let(refusal: str) -> None:
 
 
 class AgentLink(_Link):
-    """The agent's end: KEY_SHOWN stops it until the caller has decided to trust `node_key`."""
+    """The agent's end: KEY_SHOWN stops it until the caller has decided which key must be proven.
+
+    `shown_key` is what the node has shown. `node_key` is the same until `begin_handshake`, and then
+    the key that the handshake is about.
+    """
 
     __slots__ = (
         "_ephemeral",
@@ -235,6 +263,7 @@ class AgentLink(_Link):
         "_static",
         "node_key",
         "node_version",
+        "shown_key",
         "signer",
     )
 
@@ -257,16 +286,18 @@ class AgentLink(_Link):
         self._ephemeral = ephemeral
         self._prologue = prologue
         self._outgoing = MAGIC
-        self.node_key = b""
+        self.node_key = self.shown_key = b""
         self.node_version = 0
 
-    def begin_handshake(self) -> None:
-        """Goes on with the node whose key was shown: the caller trusts it.
+    def begin_handshake(self, node_key: bytes | None = None) -> None:
+        """Goes on with the node: it must prove `node_key`, or else the key that it has shown.
 
         HandshakeError when the key is not one; ProtocolError out of turn.
         """
         if self.state is not LinkState.KEY_SHOWN:
             raise ProtocolError("the node has not shown its key, or the handshake has begun")
+        if node_key is not None:
+            self.node_key = node_key
         self._initiator = Initiator(
             self._static, self.node_key, ephemeral=self._ephemeral, prologue=self._prologue
         )
@@ -309,7 +340,7 @@ class AgentLink(_Link):
         if self._buffer:
             raise HandshakeError("the node spoke out of turn")
         self.node_version = version
-        self.node_key = frame[-KEY_SIZE:]
+        self.node_key = self.shown_key = frame[-KEY_SIZE:]
         self.state = LinkState.KEY_SHOWN
 
     def _read_message_2(self) -> None:

@@ -9,6 +9,7 @@ neither can be passed on as the other.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final
@@ -136,6 +137,10 @@ class Initiator(Secret):
         return symmetric.split()
 
 
+class OtherKey(HandshakeError):
+    """The agent's static key in message 1 does not decrypt with this key of the node."""
+
+
 class Responder(Secret):
     """The node's side: `read_message_1`, then `write_message_2`. Each may be called once."""
 
@@ -149,7 +154,7 @@ class Responder(Secret):
         prologue: bytes = b"",
     ) -> None:
         """`ephemeral` is for test vectors only."""
-        self._static = static
+        self._static: Final = static
         self._ephemeral = ephemeral
         self._remote_ephemeral = b""
         self._symmetric = _SymmetricState(prologue)
@@ -159,7 +164,8 @@ class Responder(Secret):
     def read_message_1(self, message: bytes) -> bytes:
         """e, es, s, ss: returns the agent's static public key, proven to be its own.
 
-        HandshakeError when the message has not 96 bytes or does not authenticate.
+        HandshakeError when the message has not 96 bytes or does not authenticate; OtherKey when it
+        was not made for this key of the node, or is not a message 1 at all.
         """
         if len(message) != MESSAGE_1_SIZE:
             raise HandshakeError(f"message 1 has {len(message)} bytes, not {MESSAGE_1_SIZE}")
@@ -167,7 +173,10 @@ class Responder(Secret):
         self._remote_ephemeral = message[:KEY_SIZE]
         symmetric.mix_hash(self._remote_ephemeral)
         symmetric.mix_key(self._static.exchange(self._remote_ephemeral))
-        agent_key = symmetric.decrypt_and_hash(message[KEY_SIZE : 2 * KEY_SIZE + 16])
+        try:
+            agent_key = symmetric.decrypt_and_hash(message[KEY_SIZE : 2 * KEY_SIZE + 16])
+        except HandshakeError as error:
+            raise OtherKey(*error.args) from None
         symmetric.mix_key(self._static.exchange(agent_key))
         symmetric.decrypt_and_hash(message[2 * KEY_SIZE + 16 :])
         self.agent_key = agent_key
@@ -182,3 +191,23 @@ class Responder(Secret):
         symmetric.mix_key(ephemeral.exchange(self.agent_key))
         message = ephemeral.public + symmetric.encrypt_and_hash(b"")
         return message, symmetric.split()
+
+
+def answer_message_1(
+    statics: Sequence[PrivateKey], message: bytes, *, prologue: bytes = b""
+) -> tuple[Responder, PrivateKey]:
+    """The responder that has read message 1, and which of a node's keys it was made for.
+
+    The next key is tried only where the static key in the message does not decrypt: a message costs
+    one DH for each key and one more at most. HandshakeError as Responder.read_message_1.
+    """
+    for static in statics[:-1]:
+        responder = Responder(static, prologue=prologue)
+        try:
+            responder.read_message_1(message)
+        except OtherKey:
+            continue
+        return responder, static
+    responder = Responder(statics[-1], prologue=prologue)
+    responder.read_message_1(message)
+    return responder, statics[-1]
