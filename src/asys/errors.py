@@ -8,6 +8,7 @@
     |   |-- ConnectFailed                  the node cannot be reached
     |   |-- UnknownHost                    the node's key is not in known_hosts
     |   |-- HostKeyChanged                 known_hosts has another key for this node
+    |   |-- BadKeyStatement                the node states a next key, and not as it must be
     |   |-- AgentRejected                  the node does not know this agent's key
     |   |-- SessionLimit                   the node has no room for another session
     |   |-- ConnectionLost                 the connection ended
@@ -91,13 +92,16 @@ class UnknownHost(LinkError):
 
 
 class HostKeyChanged(LinkError):
-    """The node shows another key than the expected one: possibly somebody in between."""
+    """The node shows another key than the expected one, and could not prove that it has that one
+    too: possibly somebody in between.
+    """
 
     def __init__(self, host: str, key: bytes, known: bytes) -> None:
         super().__init__(
             f"THE KEY OF {host} HAS CHANGED: {known.hex()} is expected, the node shows "
             f"{key.hex()}. Somebody may be in between. If the node really has a new key, as "
-            f"`asyd pubkey` there prints it, run: asys trust --replace {host}"
+            f"`asyd pubkey` there prints it, run: asys trust --replace {host}; or, with what `asyd "
+            f"key statement` prints there: asys trust --statement FILE {host}"
         )
         self.host = host
         self.key = key
@@ -105,6 +109,25 @@ class HostKeyChanged(LinkError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.host, self.key, self.known)
+
+
+class BadKeyStatement(LinkError):
+    """The node has stated a next key, and the statement carries nobody over: `reason` says why.
+
+    The key on record stays, and there is no connection (docs/protocol.md, section 8.4).
+    """
+
+    def __init__(self, host: str, reason: str) -> None:
+        super().__init__(
+            f"{host} states a next key, and the statement is bad: {reason}. Nothing has changed "
+            "here. Ask the admin of the node to look at `asyd key status`; if the node really has "
+            f"another key, `asyd pubkey` there prints it, for: asys trust --replace {host}"
+        )
+        self.host = host
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.host, self.reason)
 
 
 class AgentRejected(LinkError):

@@ -17,6 +17,7 @@ from asys.audit.entries import (
     CleanEnd,
     Entry,
     Gap,
+    NodeKey,
     Payload,
     Read,
     Reads,
@@ -57,6 +58,7 @@ ENTRIES: dict[EntryType, st.SearchStrategy[Entry]] = {
     EntryType.CLEAN_END: st.builds(CleanEnd, U64),
     EntryType.SESSION_CLOSED: st.builds(SessionClosed, U32, U64),
     EntryType.REFUSED: st.builds(Refused, U8, U32, U64, U64, raw(4)),
+    EntryType.NODE_KEY: st.builds(NodeKey, U8, U64, raw(32), raw(32), U32),
     EntryType.READS: st.builds(
         Reads, U32, st.lists(st.builds(Read, U32, U8, U16, U32), min_size=1).map(tuple)
     ),
@@ -149,7 +151,7 @@ def test_a_body_cut_or_lengthened_is_another_or_none(data: st.DataObject) -> Non
             continue
 
 
-@pytest.mark.parametrize("type_", [0, 10, 255])
+@pytest.mark.parametrize("type_", [0, 11, 255])
 def test_an_unknown_type_is_bad(type_: int) -> None:
     with pytest.raises(BadEntry, match=f"{type_:02X} is no type of entry"):
         parse(type_, b"")

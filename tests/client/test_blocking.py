@@ -377,6 +377,8 @@ def test_an_agent_without_sys_caps_connects_all_the_same() -> None:
         for _ in range(PAGES):
             await peer.request()
             peer.reply(b"\x6a\x81")
+        await peer.request()  # whether there is a next key
+        peer.reply(b"\x6a\x81")
         await peer.silence()
 
     with ThreadedWireNode(script) as node, node.connect() as session:

@@ -15,6 +15,7 @@ from asys.protocol.apdu import Frame
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import MAX_DATA
 from asys.protocol.link import NodeLink
+from asys.protocol.noise import Responder
 from asys.protocol.status import SW
 from client.instructions import HUGE, LARGE, LONG, SECRET
 from client.pair import Pair, throttle
@@ -57,6 +58,9 @@ def test_sys_caps_that_is_not_granted_is_no_failure_of_the_connection() -> None:
     pair.requests()
 
     pair.reply(*[b"\x6a\x81"] * 4)
+    assert not pair.opening.heard
+    assert [frame.ins for frame in pair.requests()] == [isa.KEY_STATEMENT.code]
+    pair.reply(b"\x6a\x81")
 
     assert isinstance(pair.opening.heard[0], errors.NoSuchInstruction)
     assert pair.caller.error is None
@@ -124,16 +128,28 @@ def test_an_unknown_host_key_ends_it_before_message_1() -> None:
     assert caller.data_to_send() == b""
 
 
-def test_a_changed_host_key_ends_it_before_message_1() -> None:
-    agent, key = PrivateKey.generate(), PrivateKey.generate()
-    caller = Caller(agent, Address.of("node", 1), agent.public)
+@pytest.mark.parametrize("end", ["closed", "garbage", "late"])
+def test_a_changed_host_key_gets_a_message_for_the_known_key_alone(end: str) -> None:
+    agent, key, known = (PrivateKey.generate() for _ in range(3))
+    caller = Caller(agent, Address.of("node", 1), known.public)
+    caller.opening.deadline = 5.0
     node = NodeLink(key)
     node.receive_data(caller.data_to_send())
-
     caller.receive_data(node.data_to_send(), 0.0)
+    message_1 = caller.data_to_send()
+    assert Responder(known).read_message_1(message_1) == agent.public
+    with pytest.raises(errors.HandshakeError):
+        node.receive_data(message_1)
+
+    if end == "closed":
+        caller.lost()
+    elif end == "garbage":
+        caller.receive_data(bytes(48), 0.0)
+    else:
+        caller.expire(5.0)
 
     assert isinstance(caller.error, errors.HostKeyChanged)
-    assert (caller.error.key, caller.error.known) == (key.public, agent.public)
+    assert (caller.error.key, caller.error.known) == (key.public, known.public)
     assert caller.data_to_send() == b""
 
 

@@ -27,6 +27,7 @@ PUBLIC = {
     *("AsysError", "ArgumentError", "IdentityError", "InventoryError"),
     "Fleet",
     *("LinkError", "ConnectFailed", "UnknownHost", "HostKeyChanged", "AgentRejected"),
+    "BadKeyStatement",
     *("SessionLimit", "ConnectionLost", "DeadlineExceeded", "ProtocolError", "HandshakeError"),
     *("ChannelError", "OutcomeUnknown", "AlreadyReceived", "StatusError", "Blocked"),
     *("WrongLength", "Denied", "InvalidPayload", "NoSuchInstruction", "NotSupported"),

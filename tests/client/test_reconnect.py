@@ -177,6 +177,7 @@ def test_the_next_connection_is_pinned_to_the_node_and_goes_on_above_the_seq() -
     assert (fresh.address, fresh.agent_key) == (pair.caller.address, pair.caller.agent_key)
     other = PrivateKey.generate().public
     fresh.receive_data(b"ASYS\x01\x00" + other, 0.0)
+    fresh.lost()
     assert isinstance(fresh.error, asys.HostKeyChanged)
     assert fresh.error.known == pair.caller.link.node_key
 

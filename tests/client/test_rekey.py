@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from asys import errors, isa
+from asys.client.caller import LOOK_SECONDS
 from asys.client.renewal import Renewal
 from asys.isa import Empty
 from asys.protocol.status import SW
@@ -173,7 +174,7 @@ def test_a_node_without_rekey_is_never_asked() -> None:
 
 def test_never_is_never() -> None:
     pair = Pair(lit="core", renewal=Renewal(None, None))
-    pair.call(isa.SYS_HELLO, now=1e9)
+    pair.call(isa.SYS_HELLO, now=LOOK_SECONDS - 1)
 
     assert codes(pair) == [isa.SYS_HELLO.code]
 

@@ -58,6 +58,7 @@ def test_what_there_is() -> None:
         (0x12, "TASK_CANCEL"),
         (0x13, "REKEY"),
         (0x14, "ABANDON"),
+        (0x15, "KEY_STATEMENT"),
         (0x20, "PROC_THROTTLE"),
         (0x21, "NET_ISOLATE"),
         (0x22, "SVC_RESTART"),

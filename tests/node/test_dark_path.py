@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from asys.isa import AGENT_ADD, PROC_THROTTLE, REGISTRY, SVC_RESTART, SYS_CAPS, Capabilities
-from asys.isa.capmap import CORE, parse_caps
+from asys.isa.capmap import CORE, UNGRANTED, parse_caps
 from asys.node.agents.grant import Grant
 from asys.node.dispatch import dark, unsupported
 from asys.node.server import Limits, Mode, Node
@@ -17,8 +17,10 @@ from asys.protocol.status import SW
 from support.frames import DENIED, NO_SUCH_INSTRUCTION, NOT_SUPPORTED, WRONG_LENGTH, frame
 from support.node_rig import NODE, Rig, RigAgent, book
 
-DECLARED = frozenset(one.code for one in REGISTRY if not one.carrier)
-"""CONTINUE is there only for whoever has something that may come in fragments: nobody here."""
+DECLARED = frozenset(one.code for one in REGISTRY if not UNGRANTED >> one.code & 1)
+"""CONTINUE is there only for whoever has something that may come in fragments: nobody here; and
+KEY_STATEMENT while the node has a next key: never here.
+"""
 
 VENDORS = frozenset(range(0xC0, 0x100))
 """Every node has these, with vendors or without."""

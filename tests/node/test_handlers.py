@@ -154,8 +154,8 @@ def test_sys_caps(rig: Rig, key: object, caps: int) -> None:
     agent = rig.connect(AGENT if key is AGENT else OTHER)
     [response] = agent.ask(CAPS)
     caps_reply = Capabilities.unpack(body(response))
-    # There is no service manager here, no isolator, and nothing that may come in fragments.
-    lacking = ("SVC_RESTART", "TASK_CANCEL", "NET_ISOLATE", "CONTINUE")
+    # There is no service manager here, no isolator, one key, and nothing that comes in fragments.
+    lacking = ("SVC_RESTART", "TASK_CANCEL", "NET_ISOLATE", "CONTINUE", "KEY_STATEMENT")
     can = bits(one.code for one in REGISTRY if one.name not in lacking)
     assert (caps_reply.core_bitmap, caps_reply.ext_bitmap) == words(caps & can)
     assert caps_reply.cpu_count == os.cpu_count()

@@ -17,9 +17,12 @@ from typing import Any, Final
 
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.held import Held
+from asys.node.admin.keys import KeysInfo
 from asys.node.admin.server import REQUEST_SECONDS, AdminServer, serve_admin
 from asys.node.admin.verbs import Controls, ReloadReport, SessionInfo
+from asys.node.disk.files import ConfigError
 from asys.protocol.keys import PrivateKey
+from asys.protocol.statement import KeyStatement
 
 KEY: Final = PrivateKey(bytes(range(1, 33))).public
 OTHER: Final = PrivateKey(bytes(range(2, 34))).public
@@ -56,6 +59,7 @@ class MadeControls:
     closed: list[bytes] = field(default_factory=list)
     reloads: int = 0
     dark: bool = False
+    stated: KeyStatement | None = None
     hold: asyncio.Event | None = None
     entered: asyncio.Event | None = None
 
@@ -97,6 +101,25 @@ class MadeControls:
         """As Controls.metrics."""
         self._stumble()
         return METRICS
+
+    def keys(self) -> KeysInfo:
+        """As Controls.keys."""
+        self._stumble()
+        return KeysInfo(KEY, self.stated, ())
+
+    async def rotate(self, overlap: int) -> KeyStatement:
+        """As Controls.rotate."""
+        self._stumble()
+        self.stated = KeyStatement(KEY, OTHER, 1, 1 + overlap, bytes(64))
+        return self.stated
+
+    async def finish(self) -> KeyStatement:
+        """As Controls.finish."""
+        self._stumble()
+        stated, self.stated = self.stated, None
+        if stated is None:
+            raise ConfigError("there is no next key")
+        return stated
 
     async def held(self, what: str) -> Held | None:
         """As Controls.held."""

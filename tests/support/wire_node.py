@@ -25,10 +25,11 @@ import asys
 from asys import isa
 from asys.client.aio import Connecting
 from asys.isa import Capabilities
-from asys.isa.capmap import parse_caps, words
+from asys.isa.capmap import STATEMENT, parse_caps, words
 from asys.protocol.apdu import CLA_SEC, Frame, FrameParser
 from asys.protocol.keys import PrivateKey
 from asys.protocol.link import LinkState, NodeLink
+from asys.protocol.noise import OtherKey
 from asys.protocol.signing import Verifier
 from asys.protocol.status import SW
 
@@ -95,9 +96,12 @@ class Peer:
         self._writer.write(data)
 
     async def handshake(self) -> None:
-        """Takes the link from the magic to OPEN."""
+        """Takes the link from the magic to OPEN. Gone for an agent that wants another key."""
         while self.link.state is not LinkState.OPEN:
-            self.link.receive_data(await self.read())
+            try:
+                self.link.receive_data(await self.read())
+            except OtherKey:
+                raise Gone from None  # as a node does: it closes without a word
             self.write(self.link.data_to_send())
 
     async def request(self) -> Frame:
@@ -170,12 +174,12 @@ def answer_caps(frame: Frame, *, part_b: bool = False) -> bytes:
     """SYS_CAPS as a deployed node answers it, or as one that speaks part B does."""
     if not part_b or frame.p1 == 0:
         return CAPS.pack() + OK
-    return struct.pack(">II", 0xAAAA0000, 0xBBBB0000) + CAPS.pack()[8:-1] + bytes((frame.p1,)) + OK
+    return struct.pack(">II", 0xAA8A0000, 0xBBBB0000) + CAPS.pack()[8:-1] + bytes((frame.p1,)) + OK
 
 
 def page_of(lit: int, number: int) -> bytes:
     """SYS_CAPS as a node that speaks part B answers it."""
-    core, ext = words(lit, number)
+    core, ext = words(lit & ~STATEMENT, number)  # without a next key
     shown = dataclasses.replace(CAPS, core_bitmap=core, ext_bitmap=ext, page=number)
     return shown.pack() + OK
 

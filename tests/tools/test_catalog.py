@@ -25,7 +25,7 @@ from asys.vendor import Vendor
 
 EVERYTHING = CapabilityMap.of("all,security,vendor,10")
 OF_AGENTS = ("AGENT_ADD", "AGENT_REMOVE", "AGENT_LIST")
-NEVER = {"continue", "rekey", "abandon"}
+NEVER = {"continue", "rekey", "abandon", "key_statement"}
 
 
 def names(*specs: ToolSpec) -> set[str]:

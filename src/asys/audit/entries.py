@@ -31,6 +31,7 @@ _MOMENT: Final = struct.Struct(">Q")
 _CLOSED: Final = struct.Struct(">IQ")
 _REFUSED: Final = struct.Struct(">BIQQ4s")
 _READ: Final = struct.Struct(">IBHIx")
+_NODE_KEY: Final = struct.Struct(">BQ32s32sI")
 
 MAX_READS: Final = (MAX_BODY - 4) // _READ.size
 """Lines in one entry of coalesced reads."""
@@ -223,8 +224,39 @@ class Reads:
         return _pack(_SESSION, self.session) + b"".join(_pack(_READ, *one) for one in self.reads)
 
 
+@dataclass(frozen=True, slots=True)
+class NodeKey:
+    """What became of the node's key: `event` is a KeyEvent, or a number that is not known.
+
+    `ends` is when the old key was to end, in Unix seconds.
+    """
+
+    event: int
+    time_ns: int
+    old_key: bytes
+    new_key: bytes
+    ends: int
+
+    type: ClassVar[EntryType] = EntryType.NODE_KEY
+
+    def body(self) -> bytes:
+        """event u8 || ns u64 || old key 32 || new key 32 || ends u32."""
+        _sized("key", self.old_key, 32)
+        _sized("key", self.new_key, 32)
+        return _pack(_NODE_KEY, self.event, self.time_ns, self.old_key, self.new_key, self.ends)
+
+
 Entry: TypeAlias = (
-    Run | SessionOpened | Gap | Payload | Checkpoint | CleanEnd | SessionClosed | Refused | Reads
+    Run
+    | SessionOpened
+    | Gap
+    | Payload
+    | Checkpoint
+    | CleanEnd
+    | SessionClosed
+    | Refused
+    | Reads
+    | NodeKey
 )
 """Any entry."""
 
@@ -278,6 +310,7 @@ _PARSERS: Final[dict[int, Callable[[bytes], Entry]]] = {
     EntryType.SESSION_CLOSED: lambda body: SessionClosed(*_CLOSED.unpack(body)),
     EntryType.REFUSED: lambda body: Refused(*_REFUSED.unpack(body)),
     EntryType.READS: _reads,
+    EntryType.NODE_KEY: lambda body: NodeKey(*_NODE_KEY.unpack(body)),
 }
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from typing import Final
 
-from asys.audit.entries import CleanEnd, Gap, Refused
+from asys.audit.entries import CleanEnd, Gap, NodeKey, Refused
 from asys.audit.reading import Action, Notice, State
 from asys.protocol.status import SW
 
@@ -52,7 +52,8 @@ def severity(item: Action | Notice) -> Severity:
         return Severity.CRITICAL
     if isinstance(item.entry, Refused):
         return Severity.WARNING
-    return Severity.NOTICE if isinstance(item.entry, CleanEnd) else Severity.INFORMATIONAL
+    notable = isinstance(item.entry, CleanEnd | NodeKey)
+    return Severity.NOTICE if notable else Severity.INFORMATIONAL
 
 
 def _severity_of_action(action: Action) -> Severity:

@@ -18,6 +18,7 @@ from asys.audit.entries import (
     CleanEnd,
     Entry,
     Gap,
+    NodeKey,
     Payload,
     Reads,
     Refused,
@@ -113,7 +114,7 @@ class Notice:
     """Something beside actions: who came and went, who was refused, what was lost."""
 
     time_ns: int
-    entry: SessionOpened | SessionClosed | Gap | Refused | CleanEnd
+    entry: SessionOpened | SessionClosed | Gap | Refused | CleanEnd | NodeKey
     who: SessionOpened | None = None
 
 
@@ -170,7 +171,7 @@ class Pairing:
             self._payload(entry)
         elif isinstance(entry, Gap | Refused):
             yield Notice(entry.last_ns, entry)
-        elif isinstance(entry, CleanEnd):
+        elif isinstance(entry, CleanEnd | NodeKey):
             yield Notice(entry.time_ns, entry)
 
     def flush(self) -> Iterator[Action]:

@@ -32,6 +32,7 @@ class EntryType(IntEnum):
     SESSION_CLOSED = 7
     REFUSED = 8
     READS = 9
+    NODE_KEY = 10
 
 
 class Refusal(IntEnum):
@@ -43,6 +44,16 @@ class Refusal(IntEnum):
     REPLAY = 4
     RATE = 5
     LIMIT = 6
+
+
+class KeyEvent(IntEnum):
+    """What became of the node's key."""
+
+    BEGAN = 1
+    """It has a next one, and both are valid."""
+
+    ENDED = 2
+    """The next one has taken its place."""
 
 
 class Record(NamedTuple):

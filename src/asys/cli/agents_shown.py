@@ -16,7 +16,7 @@ from asys.cli.daemon_commands import UsageError, check_supervisord, print_lines
 from asys.cli.fields import convert
 from asys.errors import ArgumentError
 from asys.isa import NET_ISOLATE, PROC_THROTTLE, REGISTRY, SVC_RESTART, AnyInstruction
-from asys.isa.capmap import CARRIER, CORE, SETS, bits, code_of, describe
+from asys.isa.capmap import CORE, SETS, UNGRANTED, bits, code_of, describe
 from asys.node.agents.directory import Holding
 from asys.node.agents.scope import parse_vendors
 from asys.node.agents.trial import Link, Trial, Verdict, chain, lacks, user
@@ -32,8 +32,8 @@ from asys.vendor.definition import CODES, id_of_domain
 
 _WIDTH: Final = 10
 
-_GRANTED: Final = bits(one.code for one in REGISTRY if not one.carrier)
-"""The instructions that lines grant; CONTINUE follows from them."""
+_GRANTED: Final = bits(one.code for one in REGISTRY) & ~UNGRANTED
+"""The instructions that lines grant."""
 
 _OF_PROCESSES: Final = bits([PROC_THROTTLE.code, NET_ISOLATE.code])
 """Those that `users=` bounds."""
@@ -72,7 +72,7 @@ def _instructions(known: Known, holding: Holding, links: tuple[Link, ...]) -> It
         SVC_RESTART.code: "" if scope.services is None else _option(holding, "services"),
     }
     rates = {limit.code: f"rate={limit}" for limit in holding.root.rates}
-    listed = CARRIER
+    listed = UNGRANTED
     for one in REGISTRY:
         if (holding.caps & _GRANTED) >> one.code & 1:
             listed |= 1 << one.code

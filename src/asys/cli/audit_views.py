@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, Protocol
 
-from asys.audit.entries import Gap, Refused, SessionClosed, SessionOpened
+from asys.audit.entries import Gap, NodeKey, Refused, SessionClosed, SessionOpened
 from asys.audit.parameters import Lost
 from asys.audit.reading import Action, Notice, State
-from asys.audit.records import Refusal
+from asys.audit.records import KeyEvent, Refusal
 from asys.audit.verify import Verdict
 from asys.cli.audit_parameters import Beside, Told, lost_data, parameters_data, parameters_text
 from asys.cli.values import as_data
@@ -120,6 +120,14 @@ def notice(item: Notice) -> str:
     if isinstance(entry, Refused):
         whose = f", key hash {entry.key_hash.hex()}" if any(entry.key_hash) else ""
         return f"{entry.count} handshakes refused: {refusal(entry.reason)}{whose}"
+    if isinstance(entry, NodeKey):
+        keys = f"{entry.new_key.hex()} in the place of {entry.old_key.hex()}"
+        ends = moment(entry.ends * 10**9)
+        if entry.event == KeyEvent.BEGAN:
+            return f"the node has a next key: {keys}; both are valid until {ends} at the latest"
+        if entry.event == KeyEvent.ENDED:
+            return f"the node's next key has taken over: {keys}"
+        return f"event {entry.event} of the node's key: {keys}"
     return "the writer ended cleanly"
 
 
@@ -188,6 +196,13 @@ def notice_data(item: Notice) -> dict[str, Any]:
         data |= {"key": entry.key.hex(), "peer": entry.peer, "line": entry.line}
     if isinstance(entry, Gap | Refused):
         data |= {"count": entry.count, "first_ns": entry.first_ns, "last_ns": entry.last_ns}
+    if isinstance(entry, NodeKey):
+        data |= {
+            "event": entry.event,
+            "old_key": entry.old_key.hex(),
+            "new_key": entry.new_key.hex(),
+            "ends": entry.ends,
+        }
     if isinstance(entry, Refused):
         data |= {"reason": refusal(entry.reason), "key_hash": entry.key_hash.hex()}
     return data

@@ -17,6 +17,10 @@ MAX_PID: Final = (1 << 32) - 1
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 """Seconds of what may stand behind the number of a duration."""
 
+DEFAULT_OVERLAP: Final = 30 * 86_400
+LONGEST_OVERLAP: Final = 366 * 86_400
+"""Seconds for which a node may have two keys."""
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -183,8 +187,34 @@ def _parser() -> argparse.ArgumentParser:
     agents = _add_command(commands, "agents", "edit, check and try out who may do what")
     agents_options.add_actions(agents, _add_command, _add_state_dir)
     _add_collector(commands)
+    _add_key(commands)
     _add_control(commands)
     return parser
+
+
+def _add_key(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands of `asys.cli.key_commands`."""
+    key = _add_command(commands, "key", "give the node another key, also when asyd does not run")
+    actions = key.add_subparsers(dest="action", metavar="ACTION", required=True)
+    rotate = _add_command(actions, "rotate", "make a next key, to which agents move by themselves")
+    rotate.add_argument(
+        "--overlap",
+        type=_overlap,
+        default=DEFAULT_OVERLAP,
+        metavar="DURATION",
+        help="for so long both keys are valid, as 30d or 12h, 366d at most; 0: the next one takes "
+        "over at once, and no agent moves by itself (default: 30d)",
+    )
+    status = _add_command(actions, "status", "show the keys, and which of them each agent has")
+    finish = _add_command(actions, "finish", "have the next key take over now, and erase the old")
+    statement = _add_command(
+        actions, "statement", "print what `asys trust --statement` needs where an agent was away"
+    )
+    for parser in (key, rotate, status, finish, statement):
+        _add_admin_socket(parser, argparse.SUPPRESS)
+        _add_state_dir(parser, argparse.SUPPRESS)
+    for parser in (rotate, status, finish):
+        parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _add_collector(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -324,6 +354,13 @@ def _duration(written: str) -> float:
             f"{written!r} is not a duration: a number with s, m, h or d behind it, or 0"
         )
     return float(int(found[1]) * UNITS[found[2]]) if found[1] else 0.0
+
+
+def _overlap(written: str) -> float:
+    seconds = _duration(written)
+    if seconds > LONGEST_OVERLAP:
+        raise argparse.ArgumentTypeError(f"{written!r} is longer than 366d")
+    return seconds
 
 
 def _number(written: str, least: int, what: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 
 from asys.client.address import Address
 from asys.node.audit.shadow.pinned import parse_collector
@@ -51,6 +52,10 @@ def _command(arguments: argparse.Namespace) -> int:
         from asys.cli import held_commands
 
         return held_commands.execute(arguments)
+    if arguments.command == "key":
+        from asys.cli import key_commands
+
+        return key_commands.execute(arguments)
     if arguments.command == "collector":
         from asys.cli import collector_commands
 
@@ -179,5 +184,5 @@ def check_supervisord(url: str | None) -> None:
 def _pubkey(arguments: argparse.Namespace) -> int:
     config = open_config(arguments)
     state_dir = places(config.path, state_dir=arguments.state_dir).state_dir
-    print_lines([shown_key(config, state_dir).hex()])
+    print_lines([shown_key(config, state_dir, int(time.time())).hex()])
     return 0

@@ -157,7 +157,7 @@ def _message(error: AsysError) -> str:
     if isinstance(error, UnknownHost):
         return f"{error.host} is unknown: it shows the key {error.key.hex()}"
     if isinstance(error, HostKeyChanged):
-        return f"THE KEY OF {error.host} HAS CHANGED. SOMEBODY MAY BE IN BETWEEN. Nothing was sent"
+        return f"THE KEY OF {error.host} HAS CHANGED. SOMEBODY MAY BE IN BETWEEN. Nothing was asked"
     return str(error)
 
 
@@ -174,7 +174,8 @@ def _advice(error: AsysError) -> tuple[str, bool]:
     if isinstance(error, HostKeyChanged):
         return (
             "only if `asyd pubkey` on the node shows that it really has a new key, run: "
-            f"asys trust --replace {error.host}",
+            f"asys trust --replace {error.host}; or, with the file of its admin's `asyd key "
+            f"statement`: asys trust --statement FILE {error.host}",
             False,
         )
     for family, advice, said in _ADVICE:

@@ -15,12 +15,16 @@ from asys.client.options import DEFAULT_TIMEOUT
 from asys.errors import ArgumentError, HostKeyChanged, UnknownHost
 from asys.protocol.keys import is_low_order
 from asys.protocol.limits import DEFAULT_PORT
+from asys.protocol.statement import BadStatement, parse_statements
 
 if TYPE_CHECKING:
     from asys.client.address import Address
 
 MAX_INPUT: Final = 4096
 """Characters read from stdin for one key."""
+
+MAX_STATEMENTS: Final = 1 << 20
+"""Characters read of what `asyd key statement` has printed."""
 
 
 def add_keygen(parser: argparse.ArgumentParser) -> None:
@@ -73,6 +77,12 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--replace", action="store_true", help="put it in place of another key for that node"
     )
+    parser.add_argument(
+        "--statement",
+        metavar="FILE",
+        help="go from the known key to the one that it states, and on: FILE, or - for stdin, has "
+        "what `asyd key statement` prints on the node",
+    )
     parser.set_defaults(run=trust)
 
 
@@ -84,9 +94,14 @@ def trust(arguments: argparse.Namespace) -> Output:
     """
     address = nodes.address_of(arguments)
     known_hosts = KnownHosts(arguments.known_hosts)
+    if arguments.statement is not None:
+        return _carried(arguments, address, known_hosts)
     known = known_hosts.lookup(address.host, address.port or DEFAULT_PORT)
     given = _given_key(arguments)
     key = _shown_key(arguments, address) if given is None else given
+    before = known_hosts.superseded(address.host, address.port or DEFAULT_PORT)
+    if given is None and known is not None and key in before:
+        key = known  # the node shows the old one until its overlap ends
     if key != known:
         if known is not None and not arguments.replace:
             _refuse_change(address, key, known, given is not None)
@@ -129,6 +144,58 @@ def _given_key(arguments: argparse.Namespace) -> bytes | None:
     if is_low_order(key):
         raise ArgumentError(f"{key.hex()} can be nobody's key")
     return key
+
+
+def _carried(arguments: argparse.Namespace, address: Address, known_hosts: KnownHosts) -> Output:
+    """Follows the statements in a file. ArgumentError: they are bad, or lead nowhere."""
+    if arguments.key is not None or arguments.stdin or arguments.replace:
+        raise ArgumentError("--statement says which key it is; leave KEY, --stdin and --replace")
+    port = address.port or DEFAULT_PORT
+    known = known_hosts.lookup(address.host, port)
+    if known is None:
+        raise ArgumentError(
+            f"known_hosts has no key for {address} that could state another; run: asys trust "
+            f"{address}"
+        )
+    source = "stdin" if arguments.statement == "-" else arguments.statement
+    try:
+        if arguments.statement == "-":
+            text = sys.stdin.read(MAX_STATEMENTS + 1) if sys.stdin is not None else ""
+        else:
+            with Path(arguments.statement).open(encoding="ascii") as file:
+                text = file.read(MAX_STATEMENTS + 1)
+        if len(text) > MAX_STATEMENTS:
+            raise ArgumentError(f"{source} is longer than {MAX_STATEMENTS} characters")
+        statements = parse_statements(text)
+        key = known_hosts.carry(address.host, port, statements)
+    except OSError as error:
+        raise ArgumentError(f"cannot read {source}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise ArgumentError(f"{source} is not text in ASCII") from None
+    except BadStatement as error:
+        raise ArgumentError(
+            f"{source} carries nobody over: {error}; nothing has changed. Ask the admin of the "
+            "node for what `asyd key statement` prints there"
+        ) from None
+    if key == known and all(one.new_key != known for one in statements):
+        raise ArgumentError(
+            f"{source} has no statement of the key that known_hosts has for {address}, "
+            f"{known.hex()}"
+        )
+    moved = key != known
+    data = {
+        "node": str(address),
+        "key": key.hex(),
+        "known_hosts": str(known_hosts.path),
+        "added": moved,
+        "replaced": known.hex() if moved else None,
+    }
+    said = (
+        f"{address} has this new key in {known_hosts.path}, stated by the one before:"
+        if moved
+        else f"{address} is known already, with this key:"
+    )
+    return Output(data, lambda screen: screen.line(f"{said}\n  {key.hex()}"))
 
 
 class _KnowsNobody(KnownHosts):

@@ -112,6 +112,7 @@ class Node(Connected):
     svc_restart = _task(isa.SVC_RESTART)
     rekey = _action(isa.REKEY)
     abandon = _reading(isa.ABANDON)
+    key_statement = _reading(isa.KEY_STATEMENT)
     agent_add = _reading(isa.AGENT_ADD)
     agent_remove = _action(isa.AGENT_REMOVE)
     agent_list = _reading(isa.AGENT_LIST)
@@ -338,8 +339,10 @@ def connect(
     `host` is a name, an IP address, or `unix:PATH`. `identity` is the agent's, by default that in
     `~/.asys`; `known_hosts` says which key the node must show, by default that in `~/.asys`;
     `node_key`, 32 bytes, says so instead of it. An unknown key is never trusted by itself: it is
-    UnknownHost, which carries it. `timeout`, in seconds, holds for connecting and for each call.
-    `trace` is called with an Exchange for each answered request of this agent's.
+    UnknownHost, which carries it. Where the key on record states the one that takes its place, that
+    one is put there by itself, and `next_key` of the node has it; with `node_key` nothing is
+    written. `timeout`, in seconds, holds for connecting and for each call. `trace` is called with
+    an Exchange for each answered request of this agent's.
 
     Keys that are older than `rekey_seconds`, or have carried `rekey_requests` requests, are renewed
     at the next call; None: never for that reason. Neither results nor `trace` show it. Where nobody
@@ -384,6 +387,8 @@ async def _open(
         options.trusted,
         trace=None if trace is None else _by_way_of(loop, trace),
         renewal=options.renewal,
+        superseded=options.superseded,
+        carry=options.carry,
     )
     wire = Wire(caller, loop)
     await establish(wire, options.timeout)

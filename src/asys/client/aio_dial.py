@@ -7,7 +7,14 @@ import socket
 
 from asys.client.address import Address
 from asys.client.aio_wire import Wire
-from asys.errors import ConnectFailed, DeadlineExceeded, LinkError, NoSuchInstruction, NotSupported
+from asys.errors import (
+    ConnectFailed,
+    DeadlineExceeded,
+    HostKeyChanged,
+    LinkError,
+    NoSuchInstruction,
+    NotSupported,
+)
 
 
 async def establish(wire: Wire, patience: float) -> None:
@@ -24,6 +31,8 @@ async def establish(wire: Wire, patience: float) -> None:
         owed = wire.owed
         accepted.cancel()
         await wire.abort()
+        if isinstance(caller.error, HostKeyChanged):
+            raise caller.error from None  # and so it is no wonder that there was no answer
         if isinstance(error, TimeoutError) and not isinstance(error, LinkError):
             raise DeadlineExceeded(
                 f"{caller.address} did not {owed} within {patience:g} s"

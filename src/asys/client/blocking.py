@@ -153,6 +153,7 @@ class Node(Connected):
     svc_restart = _task(isa.SVC_RESTART)
     rekey = _action(isa.REKEY)
     abandon = _reading(isa.ABANDON)
+    key_statement = _reading(isa.KEY_STATEMENT)
     agent_add = _reading(isa.AGENT_ADD)
     agent_remove = _action(isa.AGENT_REMOVE)
     agent_list = _reading(isa.AGENT_LIST)

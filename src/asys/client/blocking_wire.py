@@ -78,6 +78,8 @@ class Wire:
             options.trusted,
             trace=None if trace is None else told.append,
             renewal=options.renewal,
+            superseded=options.superseded,
+            carry=options.carry,
         )
         wire = cls(caller, sock)
         wire._exchanges, wire._trace = told, trace

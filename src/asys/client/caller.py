@@ -16,6 +16,7 @@ from asys.client.chained import Chains, is_too_long
 from asys.client.endings import anew, closed, ended, refusal, unanswered
 from asys.client.exchange import Exchange, exchange_of, is_success
 from asys.client.lit import Lit
+from asys.client.next_key import Carry, KeyRecord
 from asys.client.pending import FOREVER, Pending, first_of
 from asys.client.renewal import Renewal
 from asys.client.signed import SignedRequests
@@ -23,14 +24,15 @@ from asys.client.silence import Silence
 from asys.client.tasks import Handles
 from asys.errors import (
     DeadlineExceeded,
-    HostKeyChanged,
     LinkError,
+    NoSuchInstruction,
     ProtocolError,
     UnknownHost,
     status_error,
 )
 from asys.isa import (
     ABANDON,
+    KEY_STATEMENT,
     REKEY,
     SYS_CAPS,
     SYS_HELLO,
@@ -40,6 +42,7 @@ from asys.isa import (
     Capabilities,
     Empty,
     Level,
+    StatedKey,
     TaskHandle,
     TaskState,
 )
@@ -55,6 +58,9 @@ MAX_ABANDONED: Final = 1024
 REKEY_SECONDS: Final = 60.0
 """How long a node may leave a REKEY unanswered that nobody asked for but the SDK."""
 
+LOOK_SECONDS: Final = 3600.0
+"""How often a connection asks whether the node has a next key; each asks when it is made."""
+
 MAX_BATCH: Final = 65536
 """Bytes of requests after which a write ends; a node that does not read is noticed in between."""
 
@@ -64,7 +70,7 @@ _PAGES: Final = (1, 2, 3, 0)
 OF_THIS_SESSION: Final = (TASK_QUERY, TASK_CANCEL, REKEY, ABANDON)
 """Instructions that mean something else in another session."""
 
-_TELLING: Final = (Capabilities, TaskHandle, TaskState)
+_TELLING: Final = (Capabilities, TaskHandle, TaskState, StatedKey)
 """Replies from which the caller itself learns."""
 
 
@@ -88,8 +94,12 @@ class Caller:
         *,
         trace: Callable[[Exchange], None] | None = None,
         renewal: Renewal | None = None,
+        superseded: frozenset[bytes] = frozenset(),
+        carry: Carry | None = None,
     ) -> None:
-        """`trusted` is the node's key if it is known. `trace` must not raise."""
+        """`trusted` is the node's key if it is known, `superseded` are those that it had before.
+        `trace` must not raise. `carry` is called with what the node's key states about the next.
+        """
         self.link: Final = AgentLink(key)
         self.address: Final = address
         self.agent_key: Final = key.public
@@ -101,7 +111,7 @@ class Caller:
         self.session = 1  # 2 for the connection that took the place of the first, and so on
         self.spoke = 0.0  # when a request was last made
         self._key = key
-        self._trusted = trusted
+        self.node_keys = KeyRecord(address, trusted, superseded, carry)
         self._trace = trace
         self._unsent: list[Pending] = []
         self._queue: deque[Pending] = deque()
@@ -112,6 +122,9 @@ class Caller:
         self._rekeying: Pending | None = None  # the one that is sent and not answered
         self._upkeep: Pending | None = None  # the one that nobody asked for, until it is answered
         self._abandoned = 0
+        self._unasked: list[Pending] = []  # requests that are nobody's but the SDK's
+        self._statement: Pending | None = None  # the one for the node's next key, until answered
+        self._look_at = FOREVER
         self._greeted = False
         self.opening: Final = _page(0)
 
@@ -206,6 +219,7 @@ class Caller:
         """
         if self.error is not None:
             raise ended(self.address, self.error)
+        self._look(now)
         pending = Pending(SYS_HELLO, encode_plain(SYS_HELLO.code), 0)
         pending.started = self.spoke = now
         self._unsent.append(pending)
@@ -264,7 +278,9 @@ class Caller:
 
     def successor(self) -> Caller:
         """The caller of a connection that may take this one's place: same node, same agent."""
-        return Caller(self._key, self.address, self.link.node_key, renewal=self.renewal.again())
+        caller = Caller(self._key, self.address, None, renewal=self.renewal.again())
+        caller.node_keys = self.node_keys.again(self.link)
+        return caller
 
     def take_over(self, before: Caller) -> None:
         """Goes on for the caller of an earlier connection: with its trace, and above its Seq.
@@ -309,12 +325,14 @@ class Caller:
             link = self.link
             link.receive_data(data)
             if link.state is LinkState.OPEN:
+                self.node_keys.proven = True
                 self._receive_messages(now)
                 if not self._greeted and not self._queue and not self._unsent:
                     self._probe(now)
             elif link.state is LinkState.KEY_SHOWN:
-                self._check_host_key(link.node_key)
-                link.begin_handshake()
+                if self.node_keys.trusted is None:
+                    raise UnknownHost(str(self.address), link.shown_key)
+                link.begin_handshake(self.node_keys.trusted)
         except LinkError as error:
             self.fail(error)
 
@@ -327,14 +345,15 @@ class Caller:
         """Ends the connection for `error`; whoever waits is told. Only the first error counts."""
         if self.error is not None:
             return
-        self.error = error
+        self.error = error = self.node_keys.explained(error, self.link)
         self.link.fail()
         sent, unsent = list(self._queue), [*self._unsent, *self._chains.unmade()]
         self._chains.clear()
         self._queue.clear()
         self._unsent = []
         self._rekeys = 0
-        self._rekeying = self._upkeep = None
+        self._rekeying = self._upkeep = self._statement = None
+        self._unasked.clear()
         for pending in sent:
             pending.give_up(unanswered(pending, self.address, error))
         for pending in unsent:
@@ -345,6 +364,7 @@ class Caller:
 
     def _append(self, pending: Pending, now: float) -> None:
         """Lets a request leave when its turn comes, behind a REKEY where one is due."""
+        self._look(now)
         due = self.renewal.called(now)
         if pending.instruction is REKEY:
             self._rekeys += 1
@@ -387,15 +407,36 @@ class Caller:
         self.renewal.begin(now)
         self._rekeying = None
 
-    def _check_host_key(self, key: bytes) -> None:
-        if self._trusted is None:
-            raise UnknownHost(str(self.address), key)
-        if self._trusted != key:
-            raise HostKeyChanged(str(self.address), key, self._trusted)
+    def _look(self, now: float) -> None:
+        """On a connection that lives long: the node may have a next key by now."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        if self.lit.caps is not None and self.node_keys.wanted(self.link):
+            self._ask(_page(0), now)
+
+    def _ask(self, pending: Pending, now: float) -> Pending:
+        """Asks something that is nobody's but the SDK's: no call, and no trace shows it."""
+        pending.started = now
+        self._unasked.append(pending)
+        self._unsent.append(pending)
+        return pending
+
+    def _ask_for_next_key(self, page: Pending, now: float) -> None:
+        """Asks for the node's statement where it has one, by an answer to SYS_CAPS, page 0; also
+        where SYS_CAPS is not granted, so that nothing is known.
+        """
+        known = page.error is None and self.lit.has(KEY_STATEMENT.code)
+        blind = page is self.opening and isinstance(page.error, NoSuchInstruction)
+        if (known or blind) and self.node_keys.wanted(self.link):
+            self.node_keys.asked = True
+            request = Pending(KEY_STATEMENT, encode_plain(KEY_STATEMENT.code), 0)
+            self._statement = self._ask(request, now)
 
     def _probe(self, now: float) -> None:
         """Asks who this agent is to the node: all pages in one write, so in one round trip."""
         self.renewal.begin(now)
+        self._look_at = now + LOOK_SECONDS
         for page in (*(_page(number) for number in _PAGES[:-1]), self.opening):
             self._append(page, now)
 
@@ -444,9 +485,18 @@ class Caller:
             self._abandoned -= 1
         if pending is self._upkeep:
             self._upkeep = None
+        elif pending in self._unasked:
+            self._unasked.remove(pending)
         elif self._trace is not None:
             self._trace(exchange_of(pending, sw, len(message), now))
-        pending.settle()
+        if pending.instruction is SYS_CAPS and not pending.parts[0]:
+            self._ask_for_next_key(pending, now)
+        if pending is self._statement:
+            self._statement = None
+            if not self.opening.answered:
+                self.opening.settle()
+        if pending is not self.opening or self._statement is None:
+            pending.settle()
         original = pending.original
         if original is not None:
             if not original.has_outcome:
@@ -464,6 +514,8 @@ class Caller:
             self.handles.given(reply.handle, now)
         elif isinstance(reply, TaskState):
             self.handles.said(int.from_bytes(payload[:4], "big"), reply)
+        elif isinstance(reply, StatedKey) and pending is self._statement:
+            self.node_keys.stated(reply, self.link.node_key)
 
     def _repeat_outcome(self, pending: Pending) -> None:
         """6985 says that the frame came before, and nothing more: the first answer counts."""

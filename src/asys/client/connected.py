@@ -47,6 +47,15 @@ class Connected:
         return self._caller.link.node_key
 
     @property
+    def next_key(self) -> bytes | None:
+        """The key that the node's present one has stated in this connection, 32 bytes, checked.
+
+        It is on record in `known_hosts`, unless the key was given in code: put it there instead,
+        before the node's admin ends the old one. The next connection is made with it (section 8.4).
+        """
+        return self._caller.node_keys.next_key
+
+    @property
     def agent_key(self) -> bytes:
         """This agent's public key, 32 bytes."""
         return self._caller.agent_key

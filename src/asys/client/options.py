@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from asys.client.address import Address
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
+from asys.client.next_key import Carry
 from asys.client.renewal import Renewal
 from asys.errors import ArgumentError
 from asys.protocol.limits import KEY_SIZE
@@ -22,6 +24,7 @@ class Options:
     """Where to connect, as whom, which key to expect (None: unknown), how long to wait.
 
     `renewal` says how long the keys of the connection may serve; it is for one connection.
+    `superseded` are keys that the node had before, and `carry` writes down that it states another.
     """
 
     address: Address
@@ -29,6 +32,8 @@ class Options:
     trusted: bytes | None
     timeout: float
     renewal: Renewal
+    superseded: frozenset[bytes] = frozenset()
+    carry: Carry | None = None
 
     @classmethod
     def of(
@@ -50,13 +55,21 @@ class Options:
         address = Address.of(host, port)
         check_timeout(timeout)
         renewal = Renewal(rekey_seconds, rekey_requests)
+        superseded: frozenset[bytes] = frozenset()
+        carry: Carry | None = None
         if node_key is None:
-            trusted = (known_hosts or KnownHosts()).lookup(host, port)
+            hosts = known_hosts or KnownHosts()
+            trusted = hosts.lookup(host, port)
+            if trusted is not None:
+                superseded = hosts.superseded(host, port)
+                carry = partial(hosts.carry, host, port)
         elif isinstance(node_key, bytes) and len(node_key) == KEY_SIZE:
             trusted = node_key
         else:
             raise ArgumentError(f"node_key must be {KEY_SIZE} bytes")
-        return cls(address, identity or Identity.load(), trusted, timeout, renewal)
+        return cls(
+            address, identity or Identity.load(), trusted, timeout, renewal, superseded, carry
+        )
 
 
 def check_timeout(timeout: float) -> float:

@@ -15,6 +15,7 @@ from asys.errors import (
     AgentRejected,
     ArgumentError,
     AsysError,
+    BadKeyStatement,
     Blocked,
     HostKeyChanged,
     LinkError,
@@ -44,8 +45,8 @@ class Reconnect:
 
     With the session go its task handles and the PIDs that it was shown: SessionEnded.
 
-    Never followed: a refusal of this agent (6982), an instruction that does not exist (6A81), and a
-    node with another key.
+    Never followed: a refusal of this agent (6982), an instruction that does not exist (6A81), a
+    node with another key, and one whose key states the next one wrongly.
     """
 
     first: float = 0.2
@@ -66,7 +67,7 @@ class Reconnect:
 
 def is_final(error: AsysError) -> bool:
     """No attempt to connect can succeed where this one failed; or none should be made."""
-    if isinstance(error, AgentRejected | HostKeyChanged | UnknownHost):
+    if isinstance(error, AgentRejected | BadKeyStatement | HostKeyChanged | UnknownHost):
         return True
     return not isinstance(error, LinkError | Blocked | NodeError)
 

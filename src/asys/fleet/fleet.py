@@ -275,7 +275,7 @@ class Fleet(Selection):
             entry.host,
             entry.port,
             identity=self._keyring.identity(entry),
-            node_key=self._keyring.node_key(entry),
+            node_key=entry.key,
             known_hosts=self._keyring.known_hosts(entry),
             timeout=max(seconds - (perf_counter() - began), LEAST),
             rekey_seconds=None,

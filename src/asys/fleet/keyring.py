@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,8 @@ from asys.client.address import Address
 from asys.client.identity import Identity
 from asys.client.known_hosts import KnownHosts
 from asys.fleet.inventory import NodeEntry
+from asys.protocol.limits import DEFAULT_PORT
+from asys.protocol.statement import KeyStatement
 
 
 class Keyring:
@@ -22,7 +25,7 @@ class Keyring:
         self._identity: Final = identity
         self._known_hosts: Final = known_hosts
         self._loaded: dict[Path | None, Identity] = {}
-        self._read: dict[Path, tuple[tuple[int, int, int], dict[str, bytes]]] = {}
+        self._hosts: dict[Path | None, KnownHosts] = {}
 
     def identity(self, entry: NodeEntry) -> Identity:
         """Who asks this node. It is read once."""
@@ -35,21 +38,54 @@ class Keyring:
 
     def known_hosts(self, entry: NodeEntry) -> KnownHosts:
         """Where this node's key is, if the entry does not have it."""
-        if entry.known_hosts is not None:
-            return KnownHosts(entry.known_hosts)
-        return self._known_hosts or KnownHosts()
+        where = entry.known_hosts
+        if where not in self._hosts:
+            hosts = self._known_hosts if where is None else None
+            self._hosts[where] = _Remembered(hosts or KnownHosts(where))
+        return self._hosts[where]
 
     def node_key(self, entry: NodeEntry) -> bytes | None:
         """The key that this node must show; None: nobody has confirmed one."""
         if entry.key is not None:
             return entry.key
-        hosts = self.known_hosts(entry)
-        try:
-            found = hosts.path.stat()
-        except OSError:
-            return None  # `connect` says what is wrong with it
-        state = (found.st_mtime_ns, found.st_size, found.st_ino)
-        before = self._read.get(hosts.path)
-        if before is None or before[0] != state:
-            before = self._read[hosts.path] = (state, hosts.entries())
-        return before[1].get(str(Address.of(entry.host, entry.port)))
+        return self.known_hosts(entry).lookup(entry.host, entry.port)
+
+
+class _Remembered(KnownHosts):
+    """Another one, whose file is read again when it has changed; else it answers from memory."""
+
+    __slots__ = ("_before", "_entries", "_of", "_seen")
+
+    def __init__(self, of: KnownHosts) -> None:
+        super().__init__(of.path)
+        self._of: Final = of
+        self._seen: tuple[int, int, int] | None = None
+        self._entries: dict[str, bytes] = {}
+        self._before: dict[str, frozenset[bytes]] = {}
+
+    def entries(self) -> dict[str, bytes]:
+        """As KnownHosts.entries."""
+        self._refresh()
+        return self._entries
+
+    def lookup(self, host: str, port: int = DEFAULT_PORT) -> bytes | None:
+        """As KnownHosts.lookup; whoever is not there is looked for in the file itself."""
+        found = self.entries().get(str(Address.of(host, port)))
+        return self._of.lookup(host, port) if found is None and self._seen is None else found
+
+    def superseded(self, host: str, port: int = DEFAULT_PORT) -> frozenset[bytes]:
+        """As KnownHosts.superseded."""
+        self._refresh()
+        return self._before.get(str(Address.of(host, port)), frozenset())
+
+    def carry(self, host: str, port: int, statements: Iterable[KeyStatement]) -> bytes:
+        """As KnownHosts.carry."""
+        return self._of.carry(host, port, statements)
+
+    def _refresh(self) -> None:
+        seen = self._state()
+        if seen is None:
+            self._seen, self._entries, self._before = None, {}, {}
+        elif seen != self._seen:
+            self._entries, self._before = self._of.entries(), self._of.all_superseded()
+            self._seen = seen

@@ -46,6 +46,7 @@ def words(lit: int, page: int = 0) -> tuple[int, int]:
 
 _CONTINUE: Final = 0x10
 _REKEY: Final = 0x13
+_KEY_STATEMENT: Final = 0x15
 _CODE: Final = re.compile(r"[0-9A-Fa-f]{2}")
 
 CORE: Final = bits([0x00, 0x01, 0x02, 0x03, 0x11, _REKEY])
@@ -59,6 +60,12 @@ EVERYTHING: Final = (1 << 256) - 1
 
 CARRIER: Final = bits([_CONTINUE])
 """CONTINUE, whose bit is never granted by itself: it follows from the rest of a map."""
+
+STATEMENT: Final = bits([_KEY_STATEMENT])
+"""KEY_STATEMENT, which every agent has while the node has a next key, and nobody else has."""
+
+UNGRANTED: Final = CARRIER | STATEMENT
+"""Bits that no line and no agent can grant."""
 
 
 def with_carrier(lit: int, chainable: int) -> int:

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Annotated
 
 from asys.isa.definition import Empty, Guide, Instruction, Risk
-from asys.protocol.codec import Layout, layout, rest, u8, u16, u32
+from asys.protocol.codec import Layout, layout, raw, rest, u8, u16, u32
 from asys.protocol.limits import MAX_FRAGMENT
 
 
@@ -166,4 +166,32 @@ ABANDON = Instruction(
     ),
 )
 
-INSTRUCTIONS = (CONTINUE, TASK_QUERY, TASK_CANCEL, REKEY, ABANDON)
+
+@layout
+class StatedKey(Layout):
+    """KEY_STATEMENT: the node's next key, and the old one's signature for it. 136 bytes."""
+
+    old_key: Annotated[bytes, raw("static public key that states", 32)]
+    new_key: Annotated[bytes, raw("static public key that takes its place", 32)]
+    made: Annotated[int, u32("when it was stated, by the node's clock: Unix time in seconds")]
+    ends: Annotated[int, u32("when the old key ends, by the node's clock: Unix time in seconds")]
+    signature: Annotated[bytes, raw("XEdDSA of the old key over all of that", 64)]
+
+
+KEY_STATEMENT = Instruction(
+    0x15,
+    "KEY_STATEMENT",
+    request=Empty,
+    reply=StatedKey,
+    guide=Guide(
+        description="The node's next key, as its present one states it.",
+        when="Never by hand: the SDK asks when the node has a next key, checks the answer and puts "
+        "the new key in the place of the old one.",
+        when_not="To find out a node's key: only who has the old one on record can use the answer.",
+        side_effects="None on the node, but that its admin sees who has asked.",
+        reversible="Nothing to reverse.",
+        risk=Risk.NONE,
+    ),
+)
+
+INSTRUCTIONS = (CONTINUE, TASK_QUERY, TASK_CANCEL, REKEY, ABANDON, KEY_STATEMENT)

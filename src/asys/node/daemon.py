@@ -28,12 +28,14 @@ from asys.node.disk import state
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.credentials import Credentials, take_credentials
 from asys.node.disk.files import ConfigError
-from asys.node.disk.node_key import load_node_key
+from asys.node.disk.moved_store import MovedStore
+from asys.node.disk.node_key import load_node_keys
 from asys.node.disk.places import places
 from asys.node.health.metrics import Health
 from asys.node.health.notify import Notifier, take_notifier, take_watchdog
 from asys.node.health.watchdog import SHARE, Watchdog
 from asys.node.held import beside
+from asys.node.keys import NodeKeys
 from asys.node.listen import Address, ListenError, listen
 from asys.node.logs import set_up
 from asys.node.options import Options
@@ -122,11 +124,12 @@ async def _serve(
     clock = LoopClock(asyncio.get_running_loop())
     secret = [config.path, where.state_dir, *filter(None, (options.audit_dir, given.directory))]
     vendors = prepare(options.vendors, secret, clock)
-    key = load_node_key(config, where.state_dir, given)
-    supervisor = start_audit(options, where, clock, config, key)
+    loaded, place = load_node_keys(config, where.state_dir, given, clock.time_ns() // 1_000_000_000)
+    keys = NodeKeys(loaded, clock, place=place, memory=MovedStore(where.state_dir))
+    supervisor = start_audit(options, where, clock, config, loaded.key)
     logs = platform.logs(clock) if Mode(options.mode) is Mode.FULL else None
     node = Node(
-        key=key,
+        key=keys,
         book=config.load_agents(),
         platform=platform,
         clock=clock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from asys.isa.capmap import CORE, EVERYTHING
+from asys.isa.capmap import CORE, EVERYTHING, STATEMENT
 from asys.node.door import UNCONFIRMED
 
 
@@ -27,9 +27,11 @@ class Mode(StrEnum):
 
     FULL = "full"
     MONITOR = "monitor"
-    """What `core` names: nothing that changes anything, and nothing that needs a privilege."""
+    """What `core` names: nothing that changes anything, and nothing that needs a privilege. And the
+    statement of the node's key.
+    """
 
     @property
     def offered(self) -> int:
         """The capability map of it; what an agent is granted beyond that answers 6D00."""
-        return CORE if self is Mode.MONITOR else EVERYTHING
+        return CORE | STATEMENT if self is Mode.MONITOR else EVERYTHING

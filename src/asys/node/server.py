@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
-from asys.audit.records import Refusal
+from asys.audit.records import KeyEvent, Refusal
 from asys.isa import CONTINUE
-from asys.isa.capmap import EVERYTHING, with_carrier
+from asys.isa.capmap import EVERYTHING, STATEMENT, with_carrier
 from asys.node import handlers
 from asys.node.agents.authority import Authority, Past, Store
 from asys.node.agents.book import AgentBook
@@ -32,6 +32,7 @@ from asys.node.facts import Facts
 from asys.node.health.counts import Closing, Counts
 from asys.node.held.isolations import Isolations
 from asys.node.held.throttled import ThrottleBook, Throttling
+from asys.node.keys import NodeKeys
 from asys.node.limits import Limits, Mode
 from asys.node.logs import Throttled
 from asys.node.platform.base import Logs, Platform, ServiceManager
@@ -44,6 +45,7 @@ from asys.node.trees import Trees
 from asys.node.vendor.pool import Pool
 from asys.node.vendor.vendors import Vendors, chainable_by, lit_by
 from asys.protocol.keys import PrivateKey
+from asys.protocol.statement import KeyStatement
 from asys.protocol.status import SW
 
 __all__ = ["Limits", "Mode", "Node", "handlers"]
@@ -68,7 +70,7 @@ class Node:
     def __init__(
         self,
         *,
-        key: PrivateKey,
+        key: PrivateKey | NodeKeys,
         book: AgentBook,
         platform: Platform,
         clock: Clock,
@@ -92,7 +94,7 @@ class Node:
 
         `checked` False leaves capability maps, scopes and rates out, to measure their cost.
         """
-        self.key = key
+        self.keys: Final = key if isinstance(key, NodeKeys) else NodeKeys(key, clock)
         self.platform = platform
         self.clock = clock
         self.services = services
@@ -140,12 +142,31 @@ class Node:
             book,
             delegates,
             clock,
-            node_key=key.public,
+            node_key=self.key.public,
             store=store,
             changed=self._regrant,
             dark=dark,
             past=past,
         )
+        self.keys.changed = self._new_keys
+        self.keys.record = self._record_keys
+        self.keys.announce()
+
+    # -- keys
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key that the node shows."""
+        return self.keys.key
+
+    def _new_keys(self) -> None:
+        """There is another key, or a next one: for every agent another instruction, or one less."""
+        self.authority.set_node_key(self.key.public)
+        self._regrant()
+
+    def _record_keys(self, event: KeyEvent, statement: KeyStatement) -> None:
+        if self.audit is not None:
+            self.audit.node_key(event, statement.old_key, statement.new_key, statement.ends)
 
     # -- who comes in
 
@@ -205,6 +226,7 @@ class Node:
         self._sessions[session_id] = session
         self._per_key[key] += 1
         self.counts.opened += 1
+        self.keys.came(key, session.node_key)
         self.facts.refresh(self.clock.now())
         self.sampler.wake()
         return None
@@ -271,10 +293,13 @@ class Node:
         return grant
 
     def caps(self, holding: Holding) -> int:
-        """The effective map of a holding; the bit of CONTINUE follows from the others."""
+        """The effective map of a holding; the bit of CONTINUE follows from the others, that of
+        KEY_STATEMENT from the node's keys.
+        """
         vendors = self._vendors_for(holding.root.scope)
         chainable = self._dispatcher.chainable | chainable_by(vendors)
-        return with_carrier(self.authority.caps(holding), chainable)
+        caps = with_carrier(self.authority.caps(holding), chainable)
+        return caps & ~STATEMENT if self.keys.next is None else caps | STATEMENT
 
     def _vendors_for(self, scope: Scope) -> Mapping[int, Pool]:
         return self.vendors.usable(scope) if self.vendors is not None else {}
@@ -397,6 +422,7 @@ class Node:
         if self.isolations is not None:
             await self.isolations.close()
         await self.authority.close()
+        await self.keys.close()
         self.chains.close()
         self.sampler.close()
         if self.trees is not None:

@@ -113,6 +113,11 @@ class Session(asyncio.Protocol):
         return self.grant.name if self._opened else self._peer
 
     @property
+    def node_key(self) -> bytes:
+        """For which of the node's keys the agent has made the handshake, once it is done."""
+        return self._link.node_key
+
+    @property
     def peer(self) -> str:
         """Where it comes from, for logs and admins."""
         return self._peer
@@ -127,7 +132,9 @@ class Session(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection in, or refuses it at once when there is no room."""
         self._transport = cast(asyncio.Transport, transport)
-        self._link = NodeLink(self.node.key, Knock(self, self._transport))
+        # Of the next key first: where it is due to take over, it does so before the other is taken.
+        more = self.node.keys.more
+        self._link = NodeLink(self.node.key, Knock(self, self._transport), more=more)
         peer = self.peername = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._peer = f"{peer[0]}:{peer[1]}"

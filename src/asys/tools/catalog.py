@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from asys.isa import (
     ABANDON,
+    KEY_STATEMENT,
     REGISTRY,
     REKEY,
     SYS_CAPS,
@@ -39,7 +40,7 @@ BITMAPS: Final = ("core_bitmap", "ext_bitmap", "page")
 _MOST_NAME: Final = 64
 """Characters of a tool's name that every model's API takes."""
 
-_NEVER: Final = frozenset((REKEY.code, ABANDON.code))
+_NEVER: Final = frozenset((REKEY.code, ABANDON.code, KEY_STATEMENT.code))
 """The SDK's own business, and what would end the sessions of others who work as this agent."""
 
 _OF_TASKS: Final = frozenset((TASK_QUERY.code, TASK_CANCEL.code))

@@ -231,7 +231,7 @@ def test_a_fault_of_the_node_is_answered_and_logged(
         (b"null\n", "no JSON object"),
         (
             b"{}\n",
-            "the verb is sessions, close, dark, light, reload, metrics, throttled, isolations or",
+            "the verb is sessions, close, dark, light, reload, metrics, throttled, isolations,",
         ),
         (b'{"verb": "DARK"}\n', "the verb is"),
         (b'{"verb": ["dark"]}\n', "the verb is"),

@@ -11,12 +11,14 @@ from typing import Final
 
 from asys.node.admin.blackout import Blackout
 from asys.node.admin.held import Held
+from asys.node.admin.keys import AgentKeys, KeysInfo
 from asys.node.admin.verbs import ReloadReport, SessionInfo
 from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.files import quoted
 from asys.node.health.counts import Closing
 from asys.node.health.metrics import Health
 from asys.node.server import Node
+from asys.protocol.statement import KeyStatement
 
 REPORTED_LINES: Final = 100
 """Bad lines of `authorized_agents` that are logged one by one."""
@@ -78,9 +80,31 @@ class NodeControls:
         """As Controls.metrics."""
         return self._health.text()
 
+    def keys(self) -> KeysInfo:
+        """As Controls.keys."""
+        node = self._node
+        keys = node.keys
+        if keys.statement is None:
+            return KeysInfo(node.key.public, None, ())
+        known = node.authority.known()
+        agents = tuple(
+            AgentKeys(one.key, one.label, keys.state_of(one.key), node.is_connected(one.key))
+            for one in known
+        )
+        return KeysInfo(node.key.public, keys.statement, agents)
+
+    async def rotate(self, overlap: int) -> KeyStatement:
+        """As Controls.rotate."""
+        return await self._node.keys.begin(overlap)
+
+    async def finish(self) -> KeyStatement:
+        """As Controls.finish."""
+        return await self._node.keys.finish()
+
     def reload(self) -> ReloadReport:
         """As Controls.reload. What is wrong is logged too."""
         book = self._config.load_agents()
+        self._node.keys.look()
         self._node.authority.replace_book(book)
         report_agents(self._config, self._node)
         return ReloadReport(len(book.agents), book.faults)

@@ -7,6 +7,9 @@
 {"verb": "metrics"}               -> {"metrics": "# TYPE asyd_build info\\n..."}   OpenMetrics
 {"verb": "throttled"}             -> {"throttled": [{"pid": ..., ...}, ...]}
 {"verb": "isolations"}            -> {"isolations": [{"pid": ..., ...}, ...]}
+{"verb": "keys"}                  -> {"key": ..., "next": {...} or null, "agents": [...]}
+{"verb": "rotate", "overlap": 86400} -> {"old_key": ..., "new_key": ..., ...}   seconds
+{"verb": "finish"}                -> the same
 {"verb": "release", "what": "throttled", "pid": 7}   -> {"released": 1}         pid 0: all of them
 anything that fails               -> {"error": "..."}
 """
@@ -21,6 +24,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Protocol
 
 from asys.node.admin.held import EVERYTHING, KINDS, Held
+from asys.node.admin.keys import ORDERS, KeyControls, answer_keys
 from asys.node.disk.files import ConfigError
 from asys.node.logs import clean
 from asys.node.platform.base import PlatformError
@@ -41,10 +45,13 @@ TAKES: Final[Mapping[str, frozenset[str]]] = {
     "throttled": frozenset(),
     "isolations": frozenset(),
     "release": frozenset({"what", "pid"}),
+    "keys": frozenset(),
+    "rotate": frozenset({"overlap"}),
+    "finish": frozenset(),
 }
 """Every verb, with what stands beside it."""
 
-LOOKS: Final = frozenset({"sessions", "metrics", *KINDS})
+LOOKS: Final = frozenset({"sessions", "metrics", "keys", *KINDS})
 """Verbs that change nothing."""
 
 _log = logging.getLogger("asyd.admin")
@@ -73,7 +80,7 @@ class ReloadReport:
     faults: tuple[tuple[int, str], ...]
 
 
-class Controls(Protocol):
+class Controls(KeyControls, Protocol):
     """What an admin can do to a node."""
 
     def sessions(self) -> list[SessionInfo]:
@@ -134,6 +141,8 @@ class Verbs:
                 return line(self._reload())
             if verb in KINDS:
                 return line({verb: [asdict(one) for one in (await self._held(verb)).listed()]})
+            if verb in ORDERS:
+                return line(await self._keys(verb, request))
             if verb == "release":
                 return line(await self._release(request["what"], request["pid"]))
             return line(await self._set_dark(verb == "dark"))
@@ -195,6 +204,12 @@ class Verbs:
                 f"then run asyd {verb} again"
             ) from error
         return {"dark": self._controls.is_dark()}
+
+    async def _keys(self, verb: str, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return await answer_keys(self._controls, verb, request)
+        except ConfigError as error:
+            raise NoSuchOrder(str(error)) from error
 
     async def _held(self, what: str) -> Held:
         held = await self._controls.held(what)

@@ -105,6 +105,12 @@ class Authority:
         """The lines of `authorized_agents`, as last read."""
         return self._directory.book
 
+    def set_node_key(self, node_key: bytes) -> None:
+        """The node has another key, which nobody can be let in with."""
+        if node_key != self._node_key:
+            self._node_key = node_key
+            self._directory.set_node_key(node_key)
+
     @property
     def dark(self) -> bool:
         """Every agent has fallen to `core`."""
@@ -133,6 +139,10 @@ class Authority:
     def listing(self, caller: bytes) -> list[Holding]:
         """As Directory.listing, with the maps that are in force."""
         return self._directory.listing(caller, self._now())
+
+    def known(self) -> list[Holding]:
+        """Everybody who holds something: as `listing` for an admin."""
+        return self._directory.known(self._now())
 
     async def add(
         self,

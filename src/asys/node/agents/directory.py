@@ -177,8 +177,14 @@ class Directory:
         asking = self.holding(caller, now)
         if asking is None:
             return []
-        keys = [*self._book.agents, *self._delegates] if asking.admin else self._below(caller)
-        found = (self.holding(key, now) for key in keys)
+        if asking.admin:
+            return self.known(now)
+        found = (self.holding(key, now) for key in self._below(caller))
+        return [one for one in found if one is not None]
+
+    def known(self, now: int) -> list[Holding]:
+        """Everybody who holds something, in order of registration, lines first."""
+        found = (self.holding(key, now) for key in (*self._book.agents, *self._delegates))
         return [one for one in found if one is not None]
 
     # Changes
@@ -295,6 +301,11 @@ class Directory:
         self._named = book.named | book.agents.keys()
         self._ending = [agent for agent in book.agents.values() if agent.expires]
         self._book_hashes: frozenset[bytes] | None = None
+
+    def set_node_key(self, node_key: bytes) -> None:
+        """The node has another key. Who is in stays in."""
+        self._node_key = node_key
+        self._book_hashes = None
 
     def _hash_is_taken(self, key: bytes) -> bool:
         """Whether another key has the same hash. Those of the lines are made once for a book."""

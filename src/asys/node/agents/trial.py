@@ -28,7 +28,7 @@ from asys.isa import (
     CapabilityMap,
     IsolateAction,
 )
-from asys.isa.capmap import CARRIER, CORE, EVERYTHING, SETS
+from asys.isa.capmap import CARRIER, CORE, EVERYTHING, SETS, STATEMENT, UNGRANTED
 from asys.isa.network import Isolate
 from asys.isa.process import Restart, Throttle
 from asys.isa.security import AgentKey, NewAgent
@@ -169,6 +169,12 @@ class Trial:
             return Verdict(SW.NO_SUCH_INSTRUCTION, f"this version has no instruction {code:02X}")
         if CARRIER >> code & 1:
             return _carrier(holding)
+        if STATEMENT >> code & 1:
+            return Verdict(
+                SW.NO_SUCH_INSTRUCTION,
+                "no line grants it: every agent has it while the node has a next key",
+                ("see: asyd key status",),
+            )
         if not holding.caps >> code & 1:
             name = instruction.name if instruction is not None else f"{code:02X}"
             return Verdict(SW.NO_SUCH_INSTRUCTION, self._why_lacking(holding, code, name))
@@ -326,7 +332,7 @@ class Trial:
                 scratch.add(
                     holding.key,
                     request.key,
-                    CapabilityMap.of(request.caps).bits & ~CARRIER,
+                    CapabilityMap.of(request.caps).bits & ~UNGRANTED,
                     request.ttl_s,
                     request.label,
                     self.now,

@@ -19,7 +19,7 @@ _OF_SESSION: Final = frozenset(
         EntryType.READS,
     }
 )
-_OF_NONE: Final = frozenset({EntryType.GAP, EntryType.REFUSED})
+_OF_NONE: Final = frozenset({EntryType.GAP, EntryType.REFUSED, EntryType.NODE_KEY})
 _U32: Final = 0xFFFFFFFF
 _SESSION: Final = struct.Struct(">I")
 

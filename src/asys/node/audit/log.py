@@ -35,6 +35,7 @@ _OPENED: Final = struct.Struct(">32sIQ")
 _MOMENT: Final = struct.Struct(">Q")
 _GAP: Final = struct.Struct(">QQQ")
 _PAYLOAD: Final = struct.Struct(">IB")
+_NODE_KEY: Final = struct.Struct(">BQ32s32sI")
 _TEXT: Final = 255
 _EMPTY: Final = blake2b(b"").digest()[:4]
 
@@ -80,6 +81,9 @@ class Audit(Protocol):
     def refused(self, reason: int, key_hash: bytes = NO_KEY) -> None:
         """A handshake that led to no session; `key_hash` where a key was proven."""
 
+    def node_key(self, event: int, old_key: bytes, new_key: bytes, ends: int) -> None:
+        """What became of the node's own key; `ends` in Unix seconds."""
+
 
 class NoAudit:
     """No audit at all."""
@@ -122,6 +126,9 @@ class NoAudit:
 
     def refused(self, reason: int, key_hash: bytes = NO_KEY) -> None:
         """As Audit.refused."""
+
+    def node_key(self, event: int, old_key: bytes, new_key: bytes, ends: int) -> None:
+        """As Audit.node_key."""
 
 
 class _Session:
@@ -295,6 +302,12 @@ class AuditLog:
         if self._timer is None:
             self._wake()
         self._reads.refused(reason, key_hash, self._time_ns())
+
+    def node_key(self, event: int, old_key: bytes, new_key: bytes, ends: int) -> None:
+        """As Audit.node_key. Where there is no room a gap tells of it."""
+        now = self._time_ns()
+        if not self._put(EntryType.NODE_KEY, 0, _NODE_KEY.pack(event, now, old_key, new_key, ends)):
+            self._lose(now)
 
     def _put(self, kind: int, session: int, body: bytes) -> bool:
         """Puts what needs no room that is reserved, behind a gap that is not told yet."""

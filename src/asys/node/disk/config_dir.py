@@ -2,6 +2,8 @@
 
 id_curve25519       32 raw bytes, 0600, made at first start
 id_curve25519.pub   32 raw bytes, 0644
+id_curve25519.next  see asys.node.disk.next_key
+key_statements      text, 0644
 authorized_agents   one agent a line
 
 Where the key is when it is not here is in node_key.py.
@@ -9,7 +11,6 @@ Where the key is when it is not here is in node_key.py.
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Final
@@ -17,24 +18,18 @@ from typing import Final
 from asys.node.agents.book import AgentBook, parse_agents
 from asys.node.disk.credentials import AGENTS, Credentials
 from asys.node.disk.files import (
-    NO_ROOM,
     ConfigError,
     is_there,
-    locked,
     make_directory,
-    quoted,
     read_private,
     require_private,
-    write_atomically,
 )
+from asys.node.disk.key_file import KeyFile
+from asys.node.disk.next_key import LoadedKeys
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import KEY_SIZE
 
 MAX_AGENTS_FILE: Final = 16 << 20
 """Bytes of `authorized_agents` that are read at most: some 100,000 agents."""
-
-
-_log = logging.getLogger("asyd")
 
 
 def default_config_dir() -> Path:
@@ -48,62 +43,6 @@ def default_config_dir() -> Path:
         raise ConfigError(
             f"uid {os.geteuid()} has no home directory; name a directory with --config-dir"
         ) from error
-
-
-def checked_key(raw: bytes, path: Path) -> PrivateKey:
-    """The key that was read from `path`. ConfigError: it is damaged."""
-    if len(raw) != KEY_SIZE or not any(raw):
-        fault = (
-            "has nothing but zeros"
-            if len(raw) == KEY_SIZE
-            else f"has {path.stat().st_size} bytes, not {KEY_SIZE}"
-        )
-        raise ConfigError(
-            f"{path} {fault}: it is damaged. Restore it from a backup, or move it "
-            "away to get a new key (every agent must then trust it anew)"
-        )
-    return PrivateKey(raw)
-
-
-class KeyFile:
-    """A private key in a directory, and a copy of the public one beside it."""
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self.path: Final = directory / "id_curve25519"
-        self.public_path: Final = directory / "id_curve25519.pub"
-
-    def load(self) -> PrivateKey:
-        """The key that is there. ConfigError for one that is damaged or that others can read."""
-        raw = read_private(self.path, forbidden=0o077, mend="600", limit=KEY_SIZE)
-        key = checked_key(raw, self.path)
-        self._check_public(key)
-        return key
-
-    def make(self) -> None:
-        """Makes a key, unless another process has just made one. OSError."""
-        with locked(self._directory):
-            if not is_there(self.path):
-                write_atomically(self.path, PrivateKey.generate().raw(), 0o600)
-
-    def _check_public(self, key: PrivateKey) -> None:
-        """The public file is only a copy for people and tools; it must not tell another key."""
-        try:
-            try:
-                shown = self.public_path.read_bytes()
-            except FileNotFoundError:
-                write_atomically(self.public_path, key.public, 0o644)
-                return
-        except OSError as error:
-            if error.errno in NO_ROOM:  # nothing but the copy is missing
-                _log.warning("%s cannot be made: %s", self.public_path, error.strerror)
-                return
-            raise ConfigError(f"{self.public_path}: {error.strerror}") from error
-        if shown != key.public:
-            raise ConfigError(
-                f"{self.public_path} is not the public key of {self.path}; if the private "
-                f"key is the right one, run: rm {quoted(self.public_path)}"
-            )
 
 
 class ConfigDir:
@@ -132,12 +71,22 @@ class ConfigDir:
     @property
     def key_path(self) -> Path:
         """Where the node's private key is."""
-        return self.key_file.path
+        return self.key_file.key_path
 
     @property
     def public_path(self) -> Path:
         """Where the node's public key is, for whoever enrols agents."""
         return self.key_file.public_path
+
+    @property
+    def next_path(self) -> Path:
+        """Where the key is that takes the place of the present one, if there is one."""
+        return self.key_file.next_path
+
+    @property
+    def statements_path(self) -> Path:
+        """Where it stands what keys that have ended have stated."""
+        return self.key_file.statements_path
 
     @property
     def agents_path(self) -> Path:
@@ -154,12 +103,20 @@ class ConfigDir:
 
         ConfigError for a key file that is damaged or that others can read: it is never replaced.
         """
+        self._make_key()
+        return self.key_file.load()
+
+    def load_keys(self, now: int) -> LoadedKeys:
+        """The same with the next key, if there is one; as KeyFile.load_keys."""
+        self._make_key()
+        return self.key_file.load_keys(now)
+
+    def _make_key(self) -> None:
         if not is_there(self.key_path):
             try:
                 self.key_file.make()
             except OSError as error:
                 raise ConfigError(f"{self.path}: no key could be made: {error.strerror}") from error
-        return self.key_file.load()
 
     def read_agents(self) -> bytes:
         """The bytes of `authorized_agents`; none when there is no file.

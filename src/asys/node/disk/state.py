@@ -9,12 +9,13 @@ be started.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from pathlib import Path
 from typing import Final
 
 from asys.node.disk.scribe import Asked, Scribe
-from asys.node.disk.state_writer import OVERWRITE, REPLACE
+from asys.node.disk.state_writer import OVERWRITE, REMOVE, REPLACE, Write
 
 PATIENCE: Final = 5.0
 """Seconds after which a caller no longer waits."""
@@ -62,6 +63,20 @@ async def overwrite(path: Path, data: bytes) -> None:
     Atomic for one byte only. OSError, TimeoutError and order as with `replace`.
     """
     await _write(Asked(path, OVERWRITE, 0, data))
+
+
+async def remove(path: Path) -> None:
+    """Removes `path`, which need not be there; that is on the disk when this returns.
+
+    OSError, TimeoutError and order as with `replace`.
+    """
+    await _write(Asked(path, REMOVE, 0, b""))
+
+
+async def carry_out(write: Write) -> None:
+    """Any of these, as it is written down. OSError and TimeoutError as with `replace`."""
+    path = Path(os.fsdecode(write.path))
+    await _write(Asked(path, write.what, write.mode, write.data))
 
 
 async def _write(asked: Asked) -> None:

@@ -4,7 +4,8 @@ state_writer.py
 
 It is started once and kept. What is to be written comes on stdin, answers go out on stdout:
 
-    write    number u32, what u8 (REPLACE, OVERWRITE), mode u16, path u16, data u32; path; data
+    write    number u32, what u8 (REPLACE, OVERWRITE, REMOVE), mode u16, path u16, data u32;
+             path; data
     answer   number u32, errno u32 (0: it is on the disk), words u16; words
 
 Each write is done by a thread that is there already, so that one that hangs does not hold those to
@@ -28,6 +29,7 @@ from typing import Final, NamedTuple
 
 REPLACE: Final = 0
 OVERWRITE: Final = 1
+REMOVE: Final = 2
 
 THREADS: Final = 4
 """Writes that are done at a time: as many as a state directory has files."""
@@ -86,6 +88,28 @@ def overwrite(path: Path, data: bytes) -> None:
             os.close(handle)
 
 
+def remove(path: Path) -> None:
+    """Removes a file, and what writers of it have left; none is no fault. OSError."""
+    from asys.node.disk.files import locked, sync_directory
+
+    with locked(path.parent):
+        _sweep(path)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        sync_directory(path.parent)
+
+
+def carry_out(write: Write) -> None:
+    """Does a write; it is on the disk when this returns. OSError."""
+    path = Path(os.fsdecode(write.path))
+    if write.what == REPLACE:
+        replace(path, write.data, write.mode)
+    elif write.what == OVERWRITE:
+        overwrite(path, write.data)
+    else:
+        remove(path)
+
+
 def _sweep(path: Path) -> None:
     """Removes what writers that were killed have left; none is at work while this one has the lock.
 
@@ -100,13 +124,9 @@ def _sweep(path: Path) -> None:
 
 def answer(write: Write) -> bytes:
     """Does a write; what is to be said of it."""
-    path = Path(os.fsdecode(write.path))
     code, words = 0, ""
     try:
-        if write.what == REPLACE:
-            replace(path, write.data, write.mode)
-        else:
-            overwrite(path, write.data)
+        carry_out(write)
     except OSError as error:
         code, words = error.errno or errno.EIO, error.strerror or type(error).__name__
     except Exception as error:

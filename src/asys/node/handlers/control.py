@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 from asys.isa import (
     ABANDON,
     CONTINUE,
+    KEY_STATEMENT,
     REKEY,
     SVC_RESTART,
     TASK_CANCEL,
     TASK_QUERY,
     Abandoned,
     Empty,
+    StatedKey,
     TaskState,
     TaskStatus,
 )
@@ -66,6 +68,15 @@ def rekey(_session: Session, _request: Empty) -> NewKeys:
     It alone knows whether something follows, and puts the intent on record.
     """
     return NEW_KEYS
+
+
+@handles(KEY_STATEMENT, intends=False)
+def key_statement(session: Session, _request: Empty) -> StatedKey:
+    """What the node's key states about the next one; who has asked is remembered for the admin."""
+    found = session.node.keys.tell(session.agent_key)
+    if found is None:  # the overlap has ended, and the map is about to say so
+        raise Refused(SW.NO_SUCH_INSTRUCTION, "there is no next key")
+    return StatedKey(found.old_key, found.new_key, found.made, found.ends, found.signature)
 
 
 @handles(ABANDON)

@@ -17,11 +17,12 @@ from asys.isa import (
     CapabilityMap,
     ListedAgent,
 )
-from asys.isa.capmap import CARRIER
+from asys.isa.capmap import UNGRANTED
 from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
 from asys.node.agents.directory import key_hash
 from asys.node.dispatch import handles
 from asys.node.platform.base import SystemFailure
+from asys.node.refusal import Refused
 from asys.protocol.status import SW
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 @handles(AGENT_ADD, finds_target=True)
 async def agent_add(session: Session, request: NewAgent) -> AgentHash:
     """Lets an agent in, or changes what it was given; answered when it is on the disk."""
-    caps = CapabilityMap.of(request.caps).bits & ~CARRIER
+    caps = CapabilityMap.of(request.caps).bits & ~UNGRANTED
+    if any(request.key == one.public for one in session.node.keys.more):
+        raise Refused(SW.INVALID_PAYLOAD, "the key is the node's next one")
     with _disk_may_hang():
         await session.node.authority.add(
             session.agent_key,
