@@ -32,6 +32,14 @@ NOTE: Final = (
 )
 
 _KEY_HASH: Final = "a484d127"
+_OLD_KEY: Final = "07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c"
+_NEXT_KEY: Final = "ab9f2628c325c141e9fb2430f106850f62930bc3f0b12df39a9b84a49c7c1d12"
+_STATED: Final = (
+    "10fad669008b0404f209db7a66b90bed278e4b87db0ab29e17e9f7d5d8b529ec"
+    "e5524224219e416d9f9f3fb97675982c37df4d18c1bcadddd9aa20c5ca1c6a0b"
+)
+"""The private key behind the first is 01 02 .. 20; the random bytes in the signature are zeros."""
+
 _LOG_TEXT: Final = b"disk full"
 _UNIT: Final = b"web.service".ljust(32, b"\0")
 
@@ -46,6 +54,7 @@ REPLIES: Final[dict[str, str]] = {
     "TASK_CANCEL": "04 9000",
     "REKEY": "9000",
     "ABANDON": "0002 9000",
+    "KEY_STATEMENT": _OLD_KEY + _NEXT_KEY + "6b49d200 6b715f00" + _STATED + "9000",
     "PROC_THROTTLE": "9000",
     "NET_ISOLATE": "9000",
     "SVC_RESTART": "00057bb0 9000",

@@ -16,6 +16,7 @@ from asys.conformance.handshake import (
     Rules,
 )
 from asys.conformance.probe import Timing
+from conformance.keys import signing_key
 from conformance.machine import Machine
 from conformance.parts import (
     ABSENT,
@@ -47,7 +48,8 @@ class Base(Machine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.private = X25519PrivateKey.generate()
+        self.signer, self.private = signing_key()
+        self.next = X25519PrivateKey.generate()
         self.main, self.other = (X25519PrivateKey.generate() for _ in range(2))
         self.agents: dict[bytes, Agent] = {
             public(self.main): Agent(ALL),
@@ -114,6 +116,17 @@ class Instructions(Base):
         if len(payload) != 4:
             return WRONG_LENGTH
         return bytes((self.task_status(one, payload),)) + OK
+
+    # -- keys
+
+    def do_15(self, one: Connection, frame: Frame, payload: bytes) -> bytes:
+        """KEY_STATEMENT."""
+        if payload:
+            return WRONG_LENGTH
+        said = public(self.private) + public(self.next) + bytes.fromhex("6b49d2006b715f00")
+        return said + self.signer.sign(self.context + said) + OK
+
+    context: ClassVar[bytes] = b"asys-key-statement-v1"
 
     def new_handle(self, one: Connection) -> bytes:
         """The session's id, then a random number that is not 0."""

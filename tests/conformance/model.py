@@ -198,25 +198,38 @@ class Node(Checks):
         message = one.read_exactly(MESSAGE_1_SIZE, one.began + self.deadlines.handshake)
         if self.replayed(message):
             raise Gone
-        state = Symmetric(self.rules)
-        state.mix_hash(public(self.private))
         remote = message[:32]
-        state.mix_hash(remote)
-        state.mix_key(self.exchange(self.private, remote))
+        private = self.meant(message)
+        state = self.begun(private, remote)
         one.agent = state.open(message[32:80])
-        state.mix_key(self.exchange(self.private, one.agent))
+        state.mix_key(self.exchange(private, one.agent))
         state.open(message[80:])
         self.replays.add(remote)
         mine = self.ephemeral()
         state.mix_hash(public(mine))
         state.mix_key(self.exchange(mine, remote))
         if self.rules.static_se:
-            state.mix_key(self.exchange(self.private, remote))
+            state.mix_key(self.exchange(private, remote))
         else:
             state.mix_key(self.exchange(mine, one.agent))
         one.send(self.message_2(public(mine) + state.seal(b"")))
         one.k, back = state.split()
         one.records = Records(back, one.k, self.rules)
+
+    def begun(self, private: X25519PrivateKey, remote: bytes) -> Symmetric:
+        """A handshake up to `es`, with one of the node's keys. Unauthentic."""
+        state = Symmetric(self.rules)
+        state.mix_hash(public(private))
+        state.mix_hash(remote)
+        state.mix_key(self.exchange(private, remote))
+        return state
+
+    def meant(self, message_1: bytes) -> X25519PrivateKey:
+        """The key that it was made for: the next one where it opens with that, else the old one."""
+        with contextlib.suppress(Unauthentic):
+            self.begun(self.next, message_1[:32]).open(message_1[32:80])
+            return self.next
+        return self.private
 
     def message_2(self, message: bytes) -> bytes:
         """As it travels: bare."""

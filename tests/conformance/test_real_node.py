@@ -12,6 +12,7 @@ from asys.conformance import runner
 from asys.conformance.case import all_cases
 from asys.conformance.probe import Chainable, Target, Timing
 from asys.conformance.verdicts import Verdict
+from support.asyd_cli import told
 from support.daemon import AGENT, CORE_AGENT, running
 from support.supervised import supervisord
 from support.users import NOBODY
@@ -55,6 +56,7 @@ def test_a_real_asyd_passes_everything(tmp_path: Path) -> None:
         ) as asyd,
     ):
         try:
+            told(asyd.config_dir, "key", "rotate")
             target = Target(
                 Address.of(*asyd.endpoint),
                 AGENT.raw(),

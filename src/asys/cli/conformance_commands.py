@@ -195,7 +195,8 @@ def _target(arguments: argparse.Namespace, address: Address) -> Target:
     known_hosts = KnownHosts(arguments.known_hosts)
     key = known_hosts.lookup(address.host, address.port or DEFAULT_PORT)
     shown = _shown_key(address, arguments.timeout or DEFAULT_TIMEOUT)
-    if shown is not None and shown != key:
+    before = known_hosts.superseded(address.host, address.port or DEFAULT_PORT)
+    if shown is not None and shown != key and shown not in before:
         if key is not None:
             raise HostKeyChanged(str(address), shown, key)
         nodes.confirm(UnknownHost(str(address), shown))

@@ -13,6 +13,7 @@ TASK_QUERY: Final = 0x11
 TASK_CANCEL: Final = 0x12
 REKEY: Final = 0x13
 ABANDON: Final = 0x14
+KEY_STATEMENT: Final = 0x15
 PROC_THROTTLE: Final = 0x20
 NET_ISOLATE: Final = 0x21
 SVC_RESTART: Final = 0x22

@@ -126,8 +126,15 @@ class Probe:
 
         return self._patiently(attempt)
 
-    def session(self, identity: bytes | None = None, rules: Rules = RIGHT) -> Session:
-        """A session, which nothing has confirmed yet, of the identity unless another is given.
+    def session(
+        self,
+        identity: bytes | None = None,
+        rules: Rules = RIGHT,
+        *,
+        node_key: bytes | None = None,
+    ) -> Session:
+        """A session, which nothing has confirmed yet, of the identity unless another is given, and
+        for the key of the node that is known unless it is `node_key`.
 
         Unreachable, Ended, Silent, Undecipherable.
         """
@@ -139,7 +146,7 @@ class Probe:
                     self.target.address,
                     self.timing.timeout,
                     identity or self.target.identity,
-                    self.target.node_key,
+                    node_key or self.target.node_key,
                     rules,
                 )
             )

@@ -7,7 +7,7 @@ from asys.conformance.expect import expect, is_status, says_nothing, succeeds
 from asys.conformance.frames import CAPS, HELLO, PROC_THROTTLE, STATUS, SYS_CAPS, frame, number, u32
 from asys.conformance.probe import PART_B, SESSION, SIGNED, Probe, granted
 
-PART_B_CODES = (0x10, 0x12, 0x13, 0x14, 0x21, 0x40, 0x41, 0x42, 0x60, 0x61, 0x62)
+PART_B_CODES = (0x10, 0x12, 0x13, 0x14, 0x15, 0x21, 0x40, 0x41, 0x42, 0x60, 0x61, 0x62)
 
 
 @case("caps.page-echo", Level.PART_B, "6.1", "SYS_CAPS with P1 = 1 answers with page 1", SESSION)
