@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 from asys.client.address import Address
 from asys.client.pending import Pending
 from asys.errors import (
@@ -74,4 +76,4 @@ def unanswered(pending: Pending, address: Address, reason: LinkError) -> AsysErr
 
 def anew(error: LinkError) -> LinkError:
     """The same error as an exception of its own, for one of several that it is raised to."""
-    return type(error)(*error.args)  # these take one message; host key errors precede any request
+    return copy.copy(error)

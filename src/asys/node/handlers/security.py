@@ -17,7 +17,7 @@ from asys.isa import (
     CapabilityMap,
     ListedAgent,
 )
-from asys.isa.capmap import UNGRANTED
+from asys.isa.capmap import STATEMENT, UNGRANTED
 from asys.isa.security import PAGE_SIZE, AgentKey, AgentPage, NewAgent
 from asys.node.agents.directory import key_hash
 from asys.node.dispatch import handles
@@ -86,7 +86,7 @@ def _row(node: Node, one: Holding) -> ListedAgent:
     return ListedAgent(
         one.key,
         key_hash(one.parent) if one.parent else bytes(4),
-        CapabilityMap(node.caps(one)),
+        CapabilityMap(node.caps(one) & ~STATEMENT),
         one.expires,
         flags,
         one.label,
