@@ -29,6 +29,15 @@ from asys.node.disk.places import Places, places
 from asys.node.logs import clean
 from asys.protocol.statement import KeyStatement
 
+AFTER_ALL: Final = (
+    "Agents that have not moved need: asyd key statement, and asys trust --statement there"
+)
+AT_ONCE: Final = (
+    "No agent moves by itself. Give each the new key by a way that you trust, for: asys trust "
+    "--replace"
+)
+"""What becomes of agents when a key has ended."""
+
 _HEADINGS: Final = ("LABEL", "KEY", "HAS", "CONNECTED")
 _HAS: Final = {
     "next": "the next key",
@@ -60,7 +69,7 @@ def _rotate(config: ConfigDir, where: Places, overlap: int, *, as_json: bool) ->
         print_lines([json.dumps(answer)])
         return 0
     if not overlap:
-        return _taken_over(answer)
+        return _taken_over(answer, AT_ONCE)
     print_lines(
         [
             f"next key: {answer['new_key']}",
@@ -100,15 +109,15 @@ def _finish(config: ConfigDir, where: Places, *, as_json: bool) -> int:
     if as_json:
         print_lines([json.dumps(answer)])
         return 0
-    return _taken_over(answer)
+    return _taken_over(answer, AFTER_ALL)
 
 
-def _taken_over(answer: dict[str, Any]) -> int:
+def _taken_over(answer: dict[str, Any], agents: str) -> int:
     print_lines(
         [
             f"the node's key is now: {answer['new_key']}",
             f"erased: {answer['old_key']}",
-            "Agents that have not moved need: asyd key statement, and asys trust --statement there",
+            agents,
         ]
     )
     return 0
