@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -191,3 +192,16 @@ def test_a_text_holds_one_a_line() -> None:
 def test_a_line_that_is_none_is_named(line: str) -> None:
     with pytest.raises(BadStatement, match="line 2: a statement"):
         parse_statements(f"#\n{line}\n")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_statement_or_a_bad_one(data: bytes) -> None:
+    """No statement at all is raised for, and nothing else is."""
+    with pytest.raises(BadStatement):
+        KeyStatement.unpack(data).check()
+
+
+@given(st.text(max_size=400))
+def test_any_text_has_no_statements_or_a_bad_line(text: str) -> None:
+    with suppress(BadStatement):
+        assert parse_statements(text) == []
