@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from asys.isa import REGISTRY
+from asys.isa.capmap import UNGRANTED
 from asys.node.agents.trial import lacks
 from asys.node.platform import choose_platform
 from support.clock import ManualClock
@@ -18,8 +19,10 @@ from support.raw_agent import RawAgent
 REKEY = 0x13
 VENDORS = frozenset(range(0xC0, 0x100))
 
-KNOWN: Final = frozenset(one.code for one in REGISTRY if not one.carrier)
-"""Every instruction that there is. CONTINUE follows from others, which nobody here has."""
+KNOWN: Final = frozenset(one.code for one in REGISTRY if not UNGRANTED >> one.code & 1)
+"""Every instruction that a line can grant. CONTINUE follows from others, which nobody here has;
+KEY_STATEMENT is there while a node has a next key.
+"""
 
 MANAGED: Final = frozenset({0x12, 0x22})
 """Those that need a service manager."""
