@@ -65,13 +65,14 @@ async def _connection(choices: Choices) -> None:
     told = json.loads(answer)
     assert isinstance(told, dict)
     order = _order(request)
-    done = bool(controls.closed or controls.reloads or controls.dark or held.released)
+    changed = controls.closed, controls.reloads, controls.dark, held.released, controls.stated
+    done = any(changed)
     if order is None:
         assert list(told) == ["error"]
         assert not done
     elif "error" not in told:
         assert done is (order["verb"] in _CHANGES - {"light"})
-    elif order["verb"] not in ("close", "release"):
+    elif order["verb"] not in ("close", "release", "rotate", "finish"):
         assert order["verb"] == "isolations"
 
 
