@@ -20,7 +20,7 @@ from support.admin_rig import KEY, OTHER, MadeControls, session
 
 COVERS = ("asys.node.admin.verbs", "asys.node.admin.server")
 
-_CHANGES: Final = {"close", "dark", "light", "reload", "release"}
+_CHANGES: Final = {"close", "dark", "light", "reload", "release", "rotate"}
 
 
 @dataclass
