@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -44,7 +45,7 @@ class Kept:
 
     def load(self) -> NodeKeys:
         loaded = self.config.load_keys(self.now)
-        keys = NodeKeys(loaded, self.clock, config=self.config, memory=MovedStore(self.state))
+        keys = NodeKeys(loaded, self.clock, place=self.config, memory=MovedStore(self.state))
         keys.record = lambda event, statement: self.events.append((event, statement))
         keys.changed = self._changed
         keys.announce()
@@ -63,13 +64,15 @@ async def kept(tmp_path: Path) -> AsyncIterator[Kept]:
 
 
 @asynccontextmanager
-async def failing(monkeypatch: pytest.MonkeyPatch, name: str = "") -> AsyncIterator[None]:
+async def failing(
+    monkeypatch: pytest.MonkeyPatch, name: str = "", code: int = errno.ENOSPC
+) -> AsyncIterator[None]:
     """The disk takes nothing whose path has `name` in it."""
     real = state.carry_out
 
     async def carry_out(write: Write) -> None:
         if name.encode() in write.path:
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise OSError(code, os.strerror(code))
         await real(write)
 
     with monkeypatch.context() as patched:
@@ -110,7 +113,7 @@ async def test_nothing_to_finish(kept: Kept) -> None:
 async def test_without_a_directory_there_is_one_key_for_ever() -> None:
     keys = NodeKeys(PrivateKey.generate(), ManualClock())
     for order in (keys.begin(60), keys.finish()):
-        with pytest.raises(ConfigError, match="no directory"):
+        with pytest.raises(ConfigError, match="is a credential of systemd"):
             await order
     keys.look()
     keys.announce()
@@ -205,6 +208,21 @@ async def test_one_of_another_node_is_not_found(kept: Kept) -> None:
 
 
 # -- a disk that fails
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+async def test_a_directory_that_may_not_be_written_to(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    """As by a unit with ProtectSystem=strict: the remedy is to move the key."""
+    config, own = kept.config, kept.state if elsewhere else None
+    keys = NodeKeys(config.load_key(), kept.clock, place=config, elsewhere=own)
+    async with failing(monkeypatch, code=errno.EROFS):
+        with pytest.raises(ConfigError, match="may not write") as caught:
+            await keys.begin(60)
+    assert keys.next is None
+    remedy = f": mv {config.key_path} {config.public_path} {kept.state}"
+    assert str(caught.value).endswith(remedy) == elsewhere
 
 
 async def test_what_is_not_on_the_disk_never_begins(

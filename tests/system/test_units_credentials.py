@@ -79,6 +79,44 @@ def test_encrypted_and_in_clear_and_none(asyd: Caged) -> None:
     assert "/var/lib/asyd/id_curve25519 is not used" in asyd.log
 
 
+def test_a_key_that_asyd_may_not_change_is_moved_to_where_it_may(asyd: Caged) -> None:
+    box = asyd.box
+    key = PrivateKey.generate()
+    box.path("/etc/asyd/id_curve25519").write_bytes(key.raw())
+    box.path("/etc/asyd/id_curve25519").chmod(0o600)
+    asyd.do("start")
+    assert shown(asyd) == key.public
+    refused = box.run("asyd", "key", "rotate", check=False)
+    assert refused.returncode
+    said, _, remedy = refused.stderr.strip().rpartition("start asyd anew: ")
+    assert said.endswith(
+        "asyd may not write to /etc/asyd, which holds its key; move the key to where it may, and "
+    )
+    box.run("sh", "-c", remedy)
+    asyd.do("restart")
+    assert shown(asyd) == key.public
+    assert key.public.hex() in box.run("asyd", "key", "rotate").stdout
+    with asyd.connect() as agent:
+        assert agent.next_key is not None
+        moved = agent.next_key
+    box.run("asyd", "key", "finish")
+    asyd.do("restart")
+    assert shown(asyd) == moved != key.public
+    for place in ("/etc/asyd", "/var/lib/asyd"):
+        for path in box.path(place).rglob("*"):
+            assert not path.is_file() or key.raw() not in path.read_bytes()
+
+
+def test_a_credential_is_changed_where_systemd_has_it(asyd: Caged) -> None:
+    asyd.box.path(OWN).write_bytes(PrivateKey.generate().raw())
+    asyd.drop_in("key", drop_in({"LoadCredential": f"{KEY}:{OWN}"}))
+    for verb in ("start", "stop"):  # it is refused whether asyd runs or not
+        asyd.do(verb)
+        refused = asyd.box.run("asyd", "key", "rotate", check=False)
+        assert refused.returncode
+        assert "the node's key is a credential of systemd" in refused.stderr
+
+
 def test_a_damaged_one_is_not_replaced(asyd: Caged) -> None:
     asyd.box.path(OWN).write_bytes(bytes(31))
     asyd.drop_in("key", drop_in({"LoadCredential": f"{KEY}:{OWN}", "Restart": "no"}))

@@ -140,7 +140,8 @@ def looks_at_the_machine(place: Place) -> None:
         assert node.sys_hello().magic == b"ASYS"
         caps = node.sys_caps()
         assert caps.cpu_count > 0
-        assert all(node.can(one.name) for one in REGISTRY)
+        # KEY_STATEMENT is there while there is a next key.
+        assert [one for one in REGISTRY if not node.can(one.name)] == [isa.KEY_STATEMENT]
 
 
 @tries(isa.SYS_STATUS)
@@ -205,6 +206,21 @@ def takes_new_keys(place: Place) -> None:
     with place.node as node:
         node.rekey()
         assert node.sys_hello().magic == b"ASYS"
+
+
+@tries(isa.KEY_STATEMENT)
+def states_its_next_key(place: Place) -> None:
+    old = place.caged.key
+    try:
+        place.box.run("asyd", "key", "rotate")
+        with place.node as node:
+            statement = node.key_statement()
+            assert statement.old_key == old
+            assert statement.new_key == node.next_key
+    finally:
+        place.box.run("asyd", "key", "finish")
+        place.caged.do("reload")  # its key is another one from now on
+    assert place.caged.key == statement.new_key
 
 
 @tries(isa.ABANDON)

@@ -181,6 +181,7 @@ class StatedKey(Layout):
 KEY_STATEMENT = Instruction(
     0x15,
     "KEY_STATEMENT",
+    since="0.1.0",
     request=Empty,
     reply=StatedKey,
     guide=Guide(

@@ -125,7 +125,13 @@ async def _serve(
     secret = [config.path, where.state_dir, *filter(None, (options.audit_dir, given.directory))]
     vendors = prepare(options.vendors, secret, clock)
     loaded, place = load_node_keys(config, where.state_dir, given, clock.time_ns() // 1_000_000_000)
-    keys = NodeKeys(loaded, clock, place=place, memory=MovedStore(where.state_dir))
+    keys = NodeKeys(
+        loaded,
+        clock,
+        place=place,
+        elsewhere=where.state_dir,
+        memory=MovedStore(where.state_dir),
+    )
     supervisor = start_audit(options, where, clock, config, loaded.key)
     logs = platform.logs(clock) if Mode(options.mode) is Mode.FULL else None
     node = Node(

@@ -7,14 +7,16 @@ round, as a key that is lost when asyd dies must carry nobody over.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from asys.audit.records import KeyEvent
 from asys.node.clock import Clock, Handle
 from asys.node.disk import state
-from asys.node.disk.files import ConfigError
+from asys.node.disk.files import ConfigError, quoted
 from asys.node.disk.next_key import KeyPlace, LoadedKeys, NextKey, beginning, read_next, taking_over
 from asys.protocol.keys import PrivateKey
 from asys.protocol.statement import KeyStatement
@@ -46,6 +48,7 @@ class NodeKeys:
         clock: Clock,
         *,
         place: KeyPlace | None = None,
+        elsewhere: Path | None = None,
         memory: Moved | None = None,
     ) -> None:
         loaded = keys if isinstance(keys, LoadedKeys) else LoadedKeys(keys)
@@ -62,6 +65,7 @@ class NodeKeys:
         """Puts it on record."""
         self._clock = clock
         self._place = place
+        self._elsewhere = elsewhere
         self._memory = memory
         self._turn = asyncio.Lock()
         self._timer: Handle | None = None
@@ -111,6 +115,8 @@ class NodeKeys:
             try:
                 await state.carry_out(beginning(place, next_key))
             except OSError as error:  # TimeoutError is one
+                if error.errno == errno.EROFS:
+                    raise ConfigError(self._read_only(place)) from error
                 await self._take_back(place)
                 raise ConfigError(
                     f"{place.next_path}: {error.strerror or error}; mend the disk, and try again"
@@ -119,6 +125,17 @@ class NodeKeys:
             if not overlap:
                 await self._finish(next_key)
             return next_key.statement
+
+    def _read_only(self, place: KeyPlace) -> str:
+        """As where the unit lets asyd write in its state directory alone."""
+        words = f"asyd may not write to {place.next_path.parent}"
+        if self._elsewhere is None:
+            return words
+        files = f"{quoted(place.key_path)} {quoted(place.public_path)}"
+        return (
+            f"{words}, which holds its key; move the key to where it may, and start asyd anew: "
+            f"mv {files} {quoted(self._elsewhere)}"
+        )
 
     async def _take_back(self, place: KeyPlace) -> None:
         """What did not get to the disk in time must not be found there later."""

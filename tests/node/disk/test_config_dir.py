@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from asys.node.disk import config_dir
+from asys.node.disk import key_file
 from asys.node.disk.config_dir import MAX_AGENTS_FILE, ConfigDir, default_config_dir
 from asys.node.disk.files import ConfigError, locked
 from asys.protocol.keys import PrivateKey
@@ -261,7 +261,7 @@ def test_who_comes_second_takes_the_key_of_who_came_first(
             config.key_path.chmod(0o600)
             yield
 
-    monkeypatch.setattr("asys.node.disk.config_dir.locked", after_the_other)
+    monkeypatch.setattr("asys.node.disk.key_file.locked", after_the_other)
     assert config.load_key().public == theirs.public
     assert config.key_path.read_bytes() == theirs.raw()
 
@@ -303,7 +303,7 @@ def test_no_room_for_the_public_file(
     """It is only a copy."""
     key = config.load_key()
     config.public_path.unlink()
-    monkeypatch.setattr(config_dir, "write_atomically", fail)
+    monkeypatch.setattr(key_file, "write_atomically", fail)
     assert config.load_key().public == key.public
     assert f"{config.public_path} cannot be made: No space left on device" in caplog.text
     assert not config.public_path.exists()

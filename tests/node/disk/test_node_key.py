@@ -10,16 +10,38 @@ from typing import Any
 
 import pytest
 
-from asys.node.disk import config_dir, node_key
-from asys.node.disk.config_dir import ConfigDir, KeyFile
+from asys.node.disk import config_dir, key_file, node_key
+from asys.node.disk.config_dir import ConfigDir
 from asys.node.disk.credentials import AGENTS, KEY, Credentials, take_credentials
-from asys.node.disk.files import ConfigError, write_atomically
-from asys.node.disk.node_key import GIVEN, known_public, load_node_key, load_stored_key, shown_key
+from asys.node.disk.files import ConfigError, is_there, write_atomically
+from asys.node.disk.key_file import KeyFile
+from asys.node.disk.next_key import NextKey, beginning, do_all
+from asys.node.disk.node_key import (
+    GIVEN,
+    given_key,
+    known_public,
+    load_node_keys,
+    shown_key,
+    stored_keys,
+)
 from asys.protocol.keys import PrivateKey
 from support.disk import fail
 from support.users import give_away, run_remedy
 
 NONE = Credentials()
+
+NOW = 1_900_000_000
+"""Unix seconds."""
+
+
+def load_node_key(config: ConfigDir, state: Path, given: Credentials) -> PrivateKey:
+    """The key that asyd has."""
+    return load_node_keys(config, state, given, NOW)[0].key
+
+
+def load_stored_key(config: ConfigDir, state: Path) -> PrivateKey:
+    """The key that is on the disk."""
+    return stored_keys(config, state).load()
 
 
 @pytest.fixture
@@ -58,7 +80,7 @@ def read_only(monkeypatch: pytest.MonkeyPatch, *directories: Path) -> None:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         write_atomically(path, *rest)
 
-    monkeypatch.setattr(config_dir, "write_atomically", refuse)
+    monkeypatch.setattr(key_file, "write_atomically", refuse)
     monkeypatch.setattr(node_key, "write_atomically", refuse)
 
 
@@ -130,11 +152,11 @@ def test_a_credential_goes_first(
     assert stat.S_IMODE((state / GIVEN).stat().st_mode) == 0o644
     assert f"{config.key_path} is not used: the node's key is a credential" in caplog.text
     assert f"{state}/id_curve25519 is not used" in caplog.text
-    assert shown_key(config, state) == known_public(config, state) == key.public
+    assert shown_key(config, state, NOW) == known_public(config, state) == key.public
 
     assert load_node_key(config, state, NONE).public == own.public
     assert not (state / GIVEN).exists()
-    assert shown_key(config, state) == known_public(config, state) == own.public
+    assert shown_key(config, state, NOW) == known_public(config, state) == own.public
 
 
 def test_the_same_key_twice_is_no_news(
@@ -154,7 +176,7 @@ def test_another_key_as_a_credential_is_shown(
         (given.directory / KEY).unlink(missing_ok=True)
         give(given, KEY, key.raw())
         load_node_key(config, state, given)
-        assert shown_key(config, state) == key.public
+        assert shown_key(config, state, NOW) == key.public
     assert os.listdir(config.path) == []
 
 
@@ -220,7 +242,7 @@ def test_where_the_config_directory_is_read_only_it_is_made_in_the_state_directo
     assert sorted(os.listdir(state)) == ["id_curve25519", "id_curve25519.pub"]
     assert stat.S_IMODE((state / "id_curve25519").stat().st_mode) == 0o600
     # A command that may write there makes no other one.
-    assert shown_key(config, state) == known_public(config, state) == key.public
+    assert shown_key(config, state, NOW) == known_public(config, state) == key.public
     assert os.listdir(config.path) == []
     # Who puts a key into the config directory means that one.
     config.key_file.make()
@@ -234,7 +256,7 @@ def test_nowhere_to_make_it(
     config: ConfigDir, state: Path, monkeypatch: pytest.MonkeyPatch, lack: str
 ) -> None:
     if lack == "no room":
-        monkeypatch.setattr(config_dir, "write_atomically", fail)
+        monkeypatch.setattr(key_file, "write_atomically", fail)
     else:
         read_only(monkeypatch, config.path, *([state] if lack == "neither" else []))
     if lack == "no state":
@@ -265,3 +287,33 @@ def test_too_many_agents_as_a_credential(
     path = give(given, AGENTS, b"123456789")
     with pytest.raises(ConfigError, match=f"{path} is larger than 8 bytes"):
         ConfigDir(config.path, credentials=given).read_agents()
+
+
+def test_a_key_in_the_state_directory_has_its_next_key_there(
+    config: ConfigDir, state: Path
+) -> None:
+    KeyFile(state).make()
+    place = stored_keys(config, state)
+    key = place.load()
+    made = NextKey.make(key, NOW, 60)
+    do_all(iter([beginning(place, made)]))
+    loaded, where = load_node_keys(config, state, NONE, NOW + 59)
+    assert where is not None
+    assert where.next_path.parent == state
+    assert loaded.next is not None
+    assert loaded.next.key.public == made.key.public
+    assert shown_key(config, state, NOW + 59) == key.public
+    assert shown_key(config, state, NOW + 60) == made.key.public
+    assert not is_there(place.next_path)
+
+
+def test_a_credential_has_no_next_key(config: ConfigDir, state: Path, given: Credentials) -> None:
+    key = PrivateKey.generate()
+    give(given, KEY, key.raw())
+    loaded, where = load_node_keys(config, state, given, NOW)
+    assert (loaded.key.public, loaded.next, where) == (key.public, None, None)
+    assert given_key(state) == key.public
+    with pytest.raises(
+        ConfigError, match=r"is a credential of systemd.* run: rm .*credential\.pub"
+    ):
+        stored_keys(config, state)

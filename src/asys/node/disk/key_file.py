@@ -1,4 +1,4 @@
-"""A private key of the node in a directory, with all that belongs to it (docs/protocol.md, 8.1, 8.4).
+"""A private key of the node in a directory, and what belongs to it (docs/protocol.md, 8.1 and 8.4).
 
 id_curve25519       32 raw bytes, 0600
 id_curve25519.pub   32 raw bytes, 0644
