@@ -61,6 +61,16 @@ def measure(request):
 def fail(request):
     raise ValueError
 """
+NEXT_KEY = """
+import time
+from pathlib import Path
+from asys.node.disk.config_dir import ConfigDir
+from asys.node.disk.next_key import NextKey, beginning, do_all
+config = ConfigDir(Path({config!r}))
+do_all(iter([beginning(config, NextKey.make(config.load_key(), int(time.time()), 86400))]))
+"""
+"""What `asyd key rotate` does before asyd starts."""
+
 AGENTS = {
     AGENT: f"boss caps=all,security,vendor vendors={DOMAIN} role=admin",
     CORE_AGENT: "core caps=core",
@@ -111,6 +121,12 @@ def rekey(agent: RawAgent) -> None:
     good(agent.ask(frame(0x13)), 0x13)
     agent.link.rekey()
     core(agent)
+
+
+def next_key(agent: RawAgent) -> None:
+    """While there is one; who asks is remembered."""
+    for _ in range(2):
+        good(agent.ask(frame(0x15)), 0x15)
 
 
 def processes(agent: RawAgent, asyd: Daemon) -> None:
@@ -233,7 +249,8 @@ def test_a_request_opens_imports_and_starts_nothing(tmp_path: Path) -> None:
     options = ["--vendor", DOMAIN, "--audit", "on", "--audit-parameters", "on"]
     driven.clear()
     pins = f"{tmp_path}/asyd/state/bpf/"
-    before = packages.prelude + "\n" + prelude(report, pins)
+    rotated = NEXT_KEY.format(config=str(tmp_path / "asyd"))
+    before = "\n".join((packages.prelude, rotated, prelude(report, pins)))
     with (
         supervisord({"web": "sleep infinity"}) as url,
         running(tmp_path, *options, "--supervisord", url, agents=AGENTS, prelude=before) as asyd,
@@ -244,6 +261,7 @@ def test_a_request_opens_imports_and_starts_nothing(tmp_path: Path) -> None:
                 with asyd.connect() as agent:
                     core(agent)
                     control(agent, asyd)
+                    next_key(agent)
                     processes(agent, asyd)
                     logs(agent)
                     agents(agent, asyd)

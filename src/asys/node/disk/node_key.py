@@ -41,8 +41,9 @@ def load_node_keys(
     raw = credentials.read(KEY, KEY_SIZE)
     path = credentials.path(KEY)
     if raw is None or path is None:
-        with suppress(OSError):  # what cannot be removed cannot be written to either
-            (state_dir / GIVEN).unlink(missing_ok=True)
+        if given_key(state_dir):  # not removed unasked: a disk that hangs holds up that as well
+            with suppress(OSError):  # what cannot be removed cannot be written to either
+                (state_dir / GIVEN).unlink()
         place = _stored(config, state_dir)
         return place.load_keys(now), place
     key = checked_key(raw, path)
