@@ -191,6 +191,18 @@ async def test_there_is_room_for_so_many(made: Made) -> None:
     assert made.isolator.there == {}
 
 
+@pytest.mark.parametrize(("who", "said"), [("admin", "the admin"), ("agent", "an agent")])
+async def test_the_log_says_who_released_it(
+    made: Made, caplog: pytest.LogCaptureFixture, who: str, said: str
+) -> None:
+    await made.isolate(1)
+    if who == "admin":
+        await made.book.release(1)
+    else:
+        await made.book.let_go(made.book.under(1))
+    assert caplog.messages[-1].endswith(f" is released: {said} released it")
+
+
 async def test_an_admin_releases_whatever_there_is(made: Made) -> None:
     await made.isolate(1)
     await made.isolate(2, key=OTHER)

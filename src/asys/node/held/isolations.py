@@ -198,15 +198,16 @@ class Isolations:
         """Those of them that an agent may release."""
         return [one for one in self.under(pid) if _allows(one, may_undo)]
 
-    async def let_go(self, entries: list[Entry]) -> None:
-        """Releases isolations; those that do not stand any more are passed over.
+    async def let_go(self, entries: list[Entry], who: str = "an agent") -> None:
+        """Releases isolations, as `who` asked for it; those that do not stand any more are passed
+        over.
 
         One that cannot be released does not keep the others. PlatformError.
         """
         failures: list[PlatformError] = []
         for one in entries:
             try:
-                await asyncio.shield(self._spawn(self._release(one, "an agent released it")))
+                await asyncio.shield(self._spawn(self._release(one, f"{who} released it")))
             except PlatformError as error:
                 failures.append(error)
         if failures:
@@ -243,7 +244,7 @@ class Isolations:
     async def release(self, pid: int) -> int:
         """As Held.release."""
         wanted = [one for one in self.entries if pid in (EVERYTHING, one.pid)]
-        await self.let_go(wanted)
+        await self.let_go(wanted, "the admin")
         return len(wanted)
 
     # -- the time that is left
