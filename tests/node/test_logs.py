@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import re
+import select
 import subprocess
 import sys
 import threading
@@ -38,6 +39,10 @@ class Pipe:
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._came = threading.Condition()
+
+    def full(self) -> bool:
+        """Whether a writer has to wait. Lets other threads run meanwhile."""
+        return not select.select([], [self.write_end], [], 0.001)[1]
 
     def start_reading(self) -> None:
         self._reader.start()
@@ -117,11 +122,14 @@ def test_100_000_lines_that_nobody_reads(pipe: Pipe, logger: logging.Logger) -> 
     """They do not block, take no memory beyond the queue, and are all accounted for."""
     handler = QueueHandler(pipe.write_end)
     logger.addHandler(handler)
-    for number in range(100_000):
-        if number == 5_000:  # pipe and queue are full
-            tracemalloc.start()
-            before, _ = tracemalloc.get_traced_memory()
-        if number == 10_000:
+    logged = 0
+    while not (pipe.full() and handler._queue.full()):
+        logger.info("line %06d %s", logged, "x" * 100)
+        logged += 1
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(logged, 100_000):
+        if number == logged + 5_000:
             after, _ = tracemalloc.get_traced_memory()
             tracemalloc.stop()
         logger.info("line %06d %s", number, "x" * 100)
