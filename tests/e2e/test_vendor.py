@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import subprocess
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -251,9 +252,10 @@ def test_the_network_is_not_there_unless_granted(good: Asked, bad: Asked) -> Non
 def test_nothing_can_be_written(good: Asked) -> None:
     for path in ("/etc/x", "/usr/x", "/x", "/srv/x", "/var/x"):
         assert good.look(f"open({path!r}, 'w')") in ("OSError", "FileNotFoundError")
-    assert good.look("Path('/tmp/x').write_text('x')") == 1
-    assert "x" in good.look("os.listdir('/tmp')")
-    assert not os.path.exists("/tmp/x")  # noqa: S108  the test's own, which is another one
+    name = f"asys-{uuid.uuid4().hex}"
+    assert good.look(f"Path('/tmp/{name}').write_text('x')") == 1
+    assert name in good.look("os.listdir('/tmp')")
+    assert not os.path.exists(f"/tmp/{name}")  # noqa: S108  the test's own, which is another one
 
 
 def test_a_fork_bomb_is_bounded(good: Asked) -> None:
