@@ -28,7 +28,7 @@ from asys.node.session import Session
 from asys.protocol.apdu import Frame, encode_plain
 from asys.protocol.channel import Channel
 from asys.protocol.keys import PrivateKey
-from asys.protocol.limits import KEY_SIZE, MAX_RECORD
+from asys.protocol.limits import AEAD_TAG_SIZE, KEY_SIZE, MAX_RECORD, RECORD_PREFIX_SIZE
 from asys.protocol.link import AgentLink
 from asys.protocol.status import SW
 from benchmarks.bench import Bench, Unavailable
@@ -76,8 +76,13 @@ _clock = time.perf_counter_ns
 _random: Final = SystemRandom()
 
 
+def _record(message: bytes) -> bytes:
+    """A record of the right size around a message that is not sealed."""
+    return bytes(RECORD_PREFIX_SIZE) + message + bytes(AEAD_TAG_SIZE)
+
+
 class _Clear(Channel):
-    """Records that are their messages: what the cipher takes is not asked here."""
+    """Opens what `_record` makes: what the cipher takes is not asked here."""
 
     __slots__ = ("_arrived",)
 
@@ -87,7 +92,11 @@ class _Clear(Channel):
 
     def feed(self, data: bytes) -> None:
         """A message arrives."""
-        self._arrived.append(data)
+        self._arrived.append(data[RECORD_PREFIX_SIZE:-AEAD_TAG_SIZE])
+
+    def open_alone(self, record: bytes) -> bytes:
+        """The message in a record that came alone."""
+        return record[RECORD_PREFIX_SIZE:-AEAD_TAG_SIZE]
 
     def receive(self, limit: int = MAX_RECORD) -> list[bytes]:
         """The messages that have arrived."""
@@ -233,10 +242,11 @@ class _Room:
         for name, number in order:
             agent = self.agents[number]
             frame = shape.frame(agent.link, _random.choice(self.kinds[name][number]))
-            asked.append((times[name], agent.session.data_received, agent.written, frame))
-        for taken, receive, written, frame in asked:
+            receive = agent.session.data_received
+            asked.append((times[name], receive, agent.written, _record(frame)))
+        for taken, receive, written, record in asked:
             began = _clock()
-            receive(frame)
+            receive(record)
             taken.append(_clock() - began)
             if written != [_DARK]:
                 raise BenchmarkError(f"a dark instruction was answered with {written}")

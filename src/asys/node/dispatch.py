@@ -9,7 +9,7 @@ itself. A handler that looks for a target checks scope and rate by itself, as bo
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from inspect import iscoroutine
@@ -22,7 +22,7 @@ from asys.node.audit.shadow.strict import Unacknowledged
 from asys.node.platform.base import PlatformError, translate
 from asys.node.recorder import DARK, READS
 from asys.node.refusal import Refused
-from asys.protocol.apdu import CLA_MORE, CLA_SEC, Frame
+from asys.protocol.apdu import CLA_MORE, CLA_SEC, SEC_PLAIN, Frame
 from asys.protocol.codec import BadValue, Layout, WrongSize
 from asys.protocol.limits import SEQ_SIZE
 from asys.protocol.status import SW
@@ -49,6 +49,10 @@ Reply: TypeAlias = bytes | Layout | Coroutine[Any, Any, "bytes | Layout | None"]
 
 Handler: TypeAlias = Callable[["Session", Any], Reply]
 Entry: TypeAlias = Callable[["Session", Frame], Answer]
+Reading: TypeAlias = tuple[Handler, Layout, str]
+"""What a bare request for something that only reads comes to, once every check has passed: the
+handler, the request as it is parsed, and the instruction's name."""
+
 _H = TypeVar("_H", bound=Handler)
 
 _SUCCESS: Final = SW.SUCCESS.wire
@@ -127,17 +131,20 @@ class Dispatcher:
         self._gates: list[Entry] = [dark] * 256
         self.possible = self.chainable = 0
         self._tables: dict[int, list[Entry]] = {}
+        self._read: list[Reading | None] = [None] * 256
         for instruction in REGISTRY:
             code = instruction.code
             handled = _HANDLERS.get(code)
             if handled is not None and offered >> code & 1 and handled.possible(node):
                 self._gates[code] = _gate(instruction, handled)
+                self._read[code] = _reading(instruction, handled)
                 self.possible |= 1 << code
                 self.chainable |= instruction.chainable << code
             else:
                 self._gates[code] = unsupported
         for code, entry in _ENTRIES.items():
             self._gates[code] = entry if offered >> code & 1 else unsupported
+            self._read[code] = None
         self.possible |= offered & CARRIER
 
     def table(self, caps: int, rates: Mapping[int, Bucket] | None = None) -> list[Entry]:
@@ -156,6 +163,15 @@ class Dispatcher:
                     table[code] = self._rated(code, bucket)
         return table
 
+    def readings(self, caps: int, rates: Container[int] = ()) -> tuple[Reading | None, ...]:
+        """By code, what a bare request for it comes to where nothing is left to check: it only
+        reads, is granted by `caps`, and has no rate. Everything else goes by `table`.
+        """
+        return tuple(
+            reading if caps >> code & 1 and code not in rates else None
+            for code, reading in enumerate(self._read)
+        )
+
     def _rated(self, code: int, bucket: Bucket) -> Entry:
         instruction = REGISTRY.get(code)
         handled = _HANDLERS.get(code)
@@ -166,6 +182,16 @@ class Dispatcher:
     def forget_tables(self) -> None:
         """Drops tables that nobody may use any more, when the agents have been read again."""
         self._tables.clear()
+
+
+def _reading(instruction: AnyInstruction, handled: _Handled) -> Reading | None:
+    """The checks of `_gate` for a bare request, made once: they come out the same every time."""
+    if not READS[instruction.code] or handled.finds_target or instruction.level << 2 > SEC_PLAIN:
+        return None
+    try:
+        return handled.handler, instruction.parse(0, 0, b""), instruction.name
+    except (WrongSize, BadValue):
+        return None
 
 
 def _gate(instruction: AnyInstruction, handled: _Handled, bucket: Bucket | None = None) -> Entry:

@@ -81,6 +81,41 @@ class Sampler:
     PlatformError when there is nothing to read at all.
     """
 
+    __slots__ = (
+        "_awake",
+        "_clock",
+        "_closed",
+        "_fresh_until",
+        "_lag",
+        "_logged",
+        "_now",
+        "_procs_at",
+        "_procs_good",
+        "_scan_began",
+        "_scan_cost",
+        "_slice",
+        "_slice_put_off",
+        "_status_at",
+        "_status_good",
+        "_steps",
+        "_table",
+        "_table_based",
+        "_table_timer",
+        "_timer",
+        "_touched",
+        "_vitals",
+        "_vitals_based",
+        "_vitals_due",
+        "_vitals_put_off",
+        "_vitals_timer",
+        "_waiting",
+        "processes",
+        "procs_reply",
+        "status_reply",
+        "table_costs",
+        "vitals_costs",
+    )
+
     def __init__(
         self,
         platform: Platform,
@@ -90,6 +125,7 @@ class Sampler:
         lag: Lag | None = None,
     ) -> None:
         self._clock = clock
+        self._now = clock.now
         self._timer = timer
         self._lag = lag or Lag()
         self.vitals_costs: Final = Costs()
@@ -130,7 +166,8 @@ class Sampler:
 
         True when both replies may be sent as they are: neither is older than 1 s.
         """
-        now = self._touched = self._clock.now()
+        read = self._now
+        now = self._touched = read()
         if not self._awake:
             self._start()
         return now <= self._fresh_until

@@ -25,6 +25,7 @@ from asys.node.audit.log import Audit
 from asys.node.audit.shadow.strict import Strict
 from asys.node.chains import Chains
 from asys.node.clock import Clock
+from asys.node.courtesy import Courtesy
 from asys.node.descriptors import Descriptors
 from asys.node.dispatch import Dispatcher
 from asys.node.door import HandshakeRates, Replays, Unconfirmed
@@ -107,6 +108,7 @@ class Node:
         self.uid = platform.node_uid()
         self.tasks = TaskTable()
         self.chains = Chains(clock)
+        self.courtesy = Courtesy(clock.now)
         self.counts: Final = Counts()
         self.sampler = Sampler(platform, clock, lag=self.counts.lag)
         self.protection = Protection(platform)
@@ -311,15 +313,18 @@ class Node:
         if not self._checked:
             caps, scope, rates = EVERYTHING, Scope(), {}
         vendors = self._vendors_for(scope)
-        return Grant(
+        grant = Grant(
             holding,
             self._dispatcher.table(caps, rates),
             caps & (self._dispatcher.possible | lit_by(vendors)),
             scope,
             rates,
             holding.expires * _NS,
-            vendors,
+            vendors=vendors,
         )
+        if not grant.ends_ns:  # what ends has its time looked at with every request
+            grant.readings = self._dispatcher.readings(caps, rates)
+        return grant
 
     def _bucket(self, holding: Holding, limit: RateLimit) -> Bucket:
         """The bucket that all agents of one line share; reading the file again does not fill it."""

@@ -11,6 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
+from inspect import iscoroutine
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from asys.audit.records import Refusal
@@ -22,7 +23,15 @@ from asys.node.knock import Knock
 from asys.node.logs import clean
 from asys.node.recorder import NOTHING
 from asys.node.shown import Shown
-from asys.protocol.apdu import CLA_SEC, SEC_ENC_SIGN, Frame, FrameParser
+from asys.protocol.apdu import (
+    BARE_FRAMES,
+    BARE_MESSAGES,
+    CLA_SEC,
+    SEC_ENC_SIGN,
+    Frame,
+    FrameParser,
+)
+from asys.protocol.limits import AEAD_TAG_SIZE, RECORD_PREFIX_SIZE
 from asys.protocol.link import LinkState, NodeLink
 from asys.protocol.status import SW
 
@@ -35,6 +44,9 @@ _log = logging.getLogger("asyd.session")
 
 Waiting: TypeAlias = Coroutine[Any, Any, bytes]
 """An instruction that has its answer later."""
+
+BARE_RECORD: Final = RECORD_PREFIX_SIZE + len(BARE_MESSAGES[0]) + AEAD_TAG_SIZE
+"""Bytes of a record with a request that says nothing but its code."""
 
 TURN: Final = 64
 """Requests in flight: so many are answered before others get their turn."""
@@ -152,6 +164,14 @@ class Session(asyncio.Protocol):
         if self.closed:
             return  # the last answer is out; what a refused agent still sends is not read
         if self._opened:
+            if (
+                len(data) == BARE_RECORD
+                and self._begun is None
+                and not self._held
+                and self.id
+                and self._read_alone(data)
+            ):
+                return
             self._channel.feed(data)
             if self._held:
                 self._pause()
@@ -283,6 +303,44 @@ class Session(asyncio.Protocol):
 
     # -- requests
 
+    def _read_alone(self, record: bytes) -> bool:
+        """The short way, on which agents poll: a request came alone, says nothing but its code,
+        and all that is to be done is to read. False: nothing has been taken.
+        """
+        channel = self._channel
+        message = channel.open_alone(record)
+        if message is None:
+            return False
+        ins = message[1]
+        reading = self.grant.readings[ins]
+        answer: object = None
+        try:
+            if reading is not None and message == BARE_MESSAGES[ins]:
+                read, request, name = reading
+                try:
+                    answer = read(self, request)
+                except Exception as error:
+                    answer = failure(self, name, error)
+            if type(answer) is bytes:
+                self._transport.write(channel.seal_alone(answer))
+                self._last_frame = self.node.courtesy.answered()
+                channel.took()
+                channel.sent()
+                self.node.counts.answered((answer,))
+                if self.recorder.answered is not None:
+                    self.recorder.answered(BARE_FRAMES[ins], answer)
+                    self.recorder.flush()
+                return True
+        except Exception as error:
+            self._fail(error)
+            return True
+        if iscoroutine(answer):
+            answer.close()  # it has not begun; the long way waits for it
+        channel.took()
+        self._messages.append(message)
+        self._turn()
+        return True
+
     def _turn(self) -> None:
         """Answers up to TURN requests that have arrived, and writes the answers in one piece."""
         grant = self.grant
@@ -382,13 +440,13 @@ class Session(asyncio.Protocol):
     def _answer(self, answers: list[bytes]) -> None:
         """Every answer goes out here, all of one turn in one write."""
         self._transport.write(self._channel.seal(answers))
+        self._last_frame = self.node.courtesy.answered()
         self.node.counts.answered(answers)
 
     def _after_turn(self, answered: int, waiting: Coroutine[Any, Any, bytes] | None) -> None:
         """Sees to what is left: an instruction that waits, requests beyond TURN, half a frame."""
-        now = self._clock.now()
+        now = self._last_frame if answered else self._clock.now()
         if answered:
-            self._last_frame = now
             self.recorder.flush()
         if waiting is not None:
             self._held += 1
@@ -429,7 +487,6 @@ class Session(asyncio.Protocol):
         except Exception as error:
             self._fail(error)
             return
-        self._last_frame = self._clock.now()
         self._release()
 
     def _release(self) -> None:

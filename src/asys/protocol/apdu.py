@@ -50,19 +50,19 @@ class Frame(NamedTuple):
         return self.cla & CLA_SEC
 
 
-def _bare_frames() -> dict[bytes, Frame]:
-    """Every plain request without data or parameters, by its bytes.
+BARE_MESSAGES: Final = tuple(bytes((0, ins, 0, 0, 0, 0)) for ins in range(256))
+"""By INS, the plain request without data or parameters, as its bytes.
 
-    Such a frame says nothing but its INS, and polling agents send little else: one look-up in
-    place of a parse.
-    """
-    return {
-        bytes((0, ins, 0, 0, 0, 0)): Frame(0, ins, 0, 0, b"", bytes((0, ins, 0, 0, 0)))
-        for ins in range(256)
-    }
+Such a request says nothing but its INS, and polling agents send little else: one look-up in place
+of a parse.
+"""
 
+BARE_FRAMES: Final = tuple(
+    Frame(0, ins, 0, 0, b"", message[:STANDARD_HEADER]) for ins, message in enumerate(BARE_MESSAGES)
+)
+"""The same, as they are parsed."""
 
-_BARE: Final = _bare_frames()
+_BARE: Final = dict(zip(BARE_MESSAGES, BARE_FRAMES, strict=True))
 
 
 class FrameParser:

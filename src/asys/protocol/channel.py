@@ -23,6 +23,9 @@ MAX_MESSAGE: Final = MAX_RECORD - AEAD_TAG_SIZE
 _nonce = Struct("<4xQ").pack
 _prefix = Struct(">H").pack
 
+MAX_SHORT: Final = 0xFF
+_SHORT_PREFIXES: Final = [_prefix(size) for size in range(MAX_SHORT + 1)]
+
 _REKEY_NONCE: Final = _nonce(0xFFFFFFFFFFFFFFFF)
 """The counter that no record may have: kept for making the next key."""
 
@@ -36,6 +39,8 @@ class Channel(Secret):
 
     __slots__ = (
         "_buffer",
+        "_nonce_in",
+        "_nonce_out",
         "_open",
         "_position",
         "_receive_cipher",
@@ -51,6 +56,7 @@ class Channel(Secret):
         self._use(ChaCha20Poly1305(send_key), ChaCha20Poly1305(receive_key))
         self._sent = 0
         self._received = 0
+        self._nonce_in = self._nonce_out = _nonce(0)
         self._buffer = b""
         self._position = 0
         self.broken = False
@@ -74,6 +80,7 @@ class Channel(Secret):
             records.append(_prefix(len(ciphertext)))
             records.append(ciphertext)
         self._sent = counter
+        self._nonce_out = _nonce(counter)
         return b"".join(records)
 
     def feed(self, data: bytes) -> None:
@@ -118,12 +125,53 @@ class Channel(Secret):
                     raise
                 raise ChannelError("a record does not authenticate") from None
         self._received = counter
+        self._nonce_in = _nonce(counter)
         if position == end:
             self._buffer = b""
             self._position = 0
         else:
             self._position = position
         return messages
+
+    def open_alone(self, record: bytes) -> bytes | None:
+        """The message of a record of at most 257 bytes, prefix included, that came whole and alone.
+
+        None where it is no such record, or bytes are buffered, or it does not authenticate: then
+        nothing is taken, and `feed` and `receive` judge it. `took` follows what is not None.
+        """
+        if self._buffer or self.broken:
+            return None
+        if record[0] or record[1] != len(record) - RECORD_PREFIX_SIZE:
+            return None
+        open_ = self._open  # called from its slot it would be looked for as a method
+        try:
+            return open_(self._nonce_in, record[RECORD_PREFIX_SIZE:], None)
+        except InvalidTag:
+            return None
+
+    def took(self) -> None:
+        """What `open_alone` has given is taken: the next record is another one."""
+        self._received += 1
+        self._nonce_in = _nonce(self._received)
+
+    def seal_alone(self, message: bytes) -> bytes:
+        """As `seal` for one message; `sent` follows, before anything else is sealed."""
+        if self.broken:
+            raise ChannelError("the channel is broken")
+        seal = self._seal
+        ciphertext = seal(self._nonce_out, message, None)
+        size = len(ciphertext)
+        if size > MAX_SHORT:
+            if size > MAX_RECORD:
+                self.close()
+                raise ChannelError(f"a message has {len(message)} bytes; {MAX_MESSAGE} is the most")
+            return _prefix(size) + ciphertext
+        return _SHORT_PREFIXES[size] + ciphertext
+
+    def sent(self) -> None:
+        """What `seal_alone` has given is on its way: the next record is another one."""
+        self._sent += 1
+        self._nonce_out = _nonce(self._sent)
 
     def rekey(self) -> tuple[bytes, bytes]:
         """Goes on with new keys in both directions, and returns them: to send, to receive.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from asys.node.agents.directory import Holding
     from asys.node.agents.rates import Bucket
     from asys.node.agents.scope import Scope
-    from asys.node.dispatch import Entry
+    from asys.node.dispatch import Entry, Reading
     from asys.node.platform.base import MachineFacts
     from asys.node.vendor.pool import Pool
 
@@ -61,6 +61,9 @@ class Grant:
     rates: Mapping[int, Bucket]
     ends_ns: int = 0
     """Unix time in ns at which it ends; 0: never."""
+
+    readings: tuple[Reading | None, ...] = field(default=(None,) * 256, repr=False)
+    """By code, what a bare request for it comes to where nothing is left to check."""
 
     vendors: Mapping[int, Pool] = field(default_factory=dict)
     """The vendors whose instructions it may use, by id."""

@@ -37,9 +37,12 @@ def sys_status(session: Session, _request: Empty) -> bytes | Coroutine[None, Non
     """The latest vitals; one fresh scan is waited for when they are older than a second."""
     node = session.node
     sampler = node.sampler
-    if sampler.touch():
-        return node.show_flags(sampler.status_reply)
-    return _fresh_status(session)
+    if not sampler.touch():
+        return _fresh_status(session)
+    audit = node.audit
+    if audit is None or not audit.flags:
+        return sampler.status_reply
+    return node.show_flags(sampler.status_reply)
 
 
 @handles(SYS_PROCS)
