@@ -6,8 +6,7 @@ argument, in seconds of any clock that only goes forward.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from asys.client.address import Address
@@ -17,7 +16,8 @@ from asys.client.endings import anew, closed, ended, refusal, unanswered
 from asys.client.exchange import Exchange, exchange_of, is_success
 from asys.client.lit import Lit
 from asys.client.next_key import Carry, KeyRecord
-from asys.client.pending import FOREVER, Pending, first_of
+from asys.client.pending import FOREVER, Pending
+from asys.client.pipeline import Pipeline
 from asys.client.renewal import Renewal
 from asys.client.signed import SignedRequests
 from asys.client.silence import Silence
@@ -60,9 +60,6 @@ REKEY_SECONDS: Final = 60.0
 
 LOOK_SECONDS: Final = 3600.0
 """How often a connection asks whether the node has a next key; each asks when it is made."""
-
-MAX_BATCH: Final = 65536
-"""Bytes of requests after which a write ends; a node that does not read is noticed in between."""
 
 _PAGES: Final = (1, 2, 3, 0)
 """The pages of SYS_CAPS in the order in which they are asked for: 1 tells a node's kind first."""
@@ -113,14 +110,11 @@ class Caller:
         self._key = key
         self.node_keys = KeyRecord(address, trusted, superseded, carry)
         self._trace = trace
-        self._unsent: list[Pending] = []
-        self._queue: deque[Pending] = deque()
+        self._pipeline = Pipeline()
         self._signed = SignedRequests(address)
         self._chains = Chains(self.link, self.lit, self._signed, self._leave, self._drop)
         self._now = 0.0  # when bytes were last received
-        self._rekeys = 0  # REKEYs among the unsent
-        self._rekeying: Pending | None = None  # the one that is sent and not answered
-        self._upkeep: Pending | None = None  # the one that nobody asked for, until it is answered
+        self._upkeep: Pending | None = None  # the REKEY that nobody asked for, until it is answered
         self._abandoned = 0
         self._unasked: list[Pending] = []  # requests that are nobody's but the SDK's
         self._statement: Pending | None = None  # the one for the node's next key, until answered
@@ -131,7 +125,7 @@ class Caller:
     @property
     def in_flight(self) -> int:
         """Requests made and not yet answered, those given up on included."""
-        return len(self._queue) + len(self._unsent)
+        return len(self._pipeline)
 
     @property
     def stage(self) -> str:
@@ -222,7 +216,7 @@ class Caller:
         self._look(now)
         pending = Pending(SYS_HELLO, encode_plain(SYS_HELLO.code), 0)
         pending.started = self.spoke = now
-        self._unsent.append(pending)
+        self._pipeline.append(pending)
         return pending
 
     def expire(self, now: float) -> None:
@@ -233,27 +227,22 @@ class Caller:
         """
         if self.opening.deadline <= now and not self.opening.answered:
             self.fail(DeadlineExceeded(f"{self.address} did not {self.stage} in time"))
-        elif self.silence.until(self._queue) <= now:
+        elif self.silence.until(self._pipeline.sent) <= now:
             self.fail(DeadlineExceeded(f"{self.address} owes an answer and says nothing any more"))
-        late = [
-            pending
-            for pending in (*self._queue, *self._unsent, *self._chains.unmade())
-            if pending.deadline <= now and not pending.abandoned
-        ]
-        if self._rekeying in late:  # nothing could ever follow it
+        late = [pending for pending in self._awaited() if pending.deadline <= now]
+        if self._pipeline.rekeying in late:  # nothing could ever follow it
             self.fail(DeadlineExceeded(f"{self.address} did not answer REKEY in time"))
             return
         for pending in late:
-            sent = pending in self._queue
+            sent = pending in self._pipeline.sent
             self.abandon(pending)
             silence = DeadlineExceeded(f"{self.address} did not {self.stage} in time")
             pending.give_up(unanswered(pending, self.address, silence) if sent else silence)
 
     def next_deadline(self) -> float:
         """When `expire` has something to do next; infinity: never."""
-        waiting = (*self._queue, *self._unsent, *self._chains.unmade())
-        first = min((one.deadline for one in waiting if not one.abandoned), default=FOREVER)
-        return min(first, self.silence.until(self._queue))
+        first = min((pending.deadline for pending in self._awaited()), default=FOREVER)
+        return min(first, self.silence.until(self._pipeline.sent))
 
     # Renewal
 
@@ -302,19 +291,13 @@ class Caller:
     def data_to_send(self) -> bytes:
         """Bytes for the node; write them in one piece, and ask again until there are none.
 
-        A piece is little more than MAX_BATCH, so that whoever writes can stop in between.
+        A piece is little more than `pipeline.MAX_BATCH`, so whoever writes can stop in between.
         """
-        if not self._unsent:
+        if not self._pipeline.unsent:
             return self.link.data_to_send()
-        if self._rekeying is not None:
+        batch = self._pipeline.batch()
+        if not batch:
             return b""
-        batch = self._unsent
-        if len(batch) > 1:
-            batch = first_of(batch, MAX_BATCH)
-        if self._rekeys:
-            batch = self._up_to_rekey(batch)
-        self._unsent = self._unsent[len(batch) :]
-        self._queue.extend(batch)
         self.renewal.carried += len(batch)
         return self.link.seal([pending.frame for pending in batch])
 
@@ -327,7 +310,7 @@ class Caller:
             if link.state is LinkState.OPEN:
                 self.node_keys.proven = True
                 self._receive_messages(now)
-                if not self._greeted and not self._queue and not self._unsent:
+                if not self._greeted and not self.in_flight:
                     self._probe(now)
             elif link.state is LinkState.KEY_SHOWN:
                 if self.node_keys.trusted is None:
@@ -347,65 +330,54 @@ class Caller:
             return
         self.error = error = self.node_keys.explained(error, self.link)
         self.link.fail()
-        sent, unsent = list(self._queue), [*self._unsent, *self._chains.unmade()]
+        sent, unsent = self._pipeline.clear()
+        unmade = self._chains.unmade()
         self._chains.clear()
-        self._queue.clear()
-        self._unsent = []
-        self._rekeys = 0
-        self._rekeying = self._upkeep = self._statement = None
+        self._upkeep = self._statement = None
         self._unasked.clear()
         for pending in sent:
             pending.give_up(unanswered(pending, self.address, error))
-        for pending in unsent:
+        for pending in (*unsent, *unmade):
             pending.give_up(anew(error))
         self.opening.give_up(error)
 
     # Inside
 
+    def _awaited(self) -> Iterator[Pending]:
+        """The requests without an answer that somebody may still wait for."""
+        for pending in (*self._pipeline.sent, *self._pipeline.unsent, *self._chains.unmade()):
+            if not pending.abandoned:
+                yield pending
+
     def _append(self, pending: Pending, now: float) -> None:
         """Lets a request leave when its turn comes, behind a REKEY where one is due."""
         self._look(now)
         due = self.renewal.called(now)
-        if pending.instruction is REKEY:
-            self._rekeys += 1
-        elif due and self._upkeep is None and self.lit.has(REKEY.code):
+        wanted = due and pending.instruction is not REKEY
+        if wanted and self._upkeep is None and self.lit.has(REKEY.code):
             self._upkeep = Pending(REKEY, encode_plain(REKEY.code), 0)
             self._upkeep.deadline = now + REKEY_SECONDS
-            self._rekeys += 1
-            self._unsent.append(self._upkeep)
+            self._pipeline.append(self._upkeep)
         pending.started = pending.started or now
         self.spoke = now
-        self._unsent.append(pending)
+        self._pipeline.append(pending)
 
     def _leave(self, pending: Pending) -> None:
         self._append(pending, self._now)
 
     def _drop(self, pending: Pending) -> bool:
         """Keeps a request back. False: it has left."""
-        if pending not in self._unsent:
+        if not self._pipeline.withdraw(pending):
             return False
-        self._unsent.remove(pending)
         self._signed.forget(pending)
-        if pending.instruction is REKEY:
-            self._rekeys -= 1
         return True
-
-    def _up_to_rekey(self, batch: list[Pending]) -> list[Pending]:
-        """The requests of a batch that leave now: a REKEY is the last, for a while."""
-        for index, pending in enumerate(batch):
-            if pending.instruction is REKEY:
-                self._rekeys -= 1
-                self._rekeying = pending
-                return batch[: index + 1]
-        return batch
 
     def _rekeyed(self, pending: Pending, now: float) -> None:
         """The node has answered REKEY; with success, all that follows has new keys."""
         if pending.error is None:
             self.link.rekey()
-            self._signed.rekeyed(self.link.signer, self._unsent)
+            self._signed.rekeyed(self.link.signer, self._pipeline.unsent)
         self.renewal.begin(now)
-        self._rekeying = None
 
     def _look(self, now: float) -> None:
         """On a connection that lives long: the node may have a next key by now."""
@@ -419,7 +391,7 @@ class Caller:
         """Asks something that is nobody's but the SDK's: no call, and no trace shows it."""
         pending.started = now
         self._unasked.append(pending)
-        self._unsent.append(pending)
+        self._pipeline.append(pending)
         return pending
 
     def _ask_for_next_key(self, page: Pending, now: float) -> None:
@@ -456,9 +428,9 @@ class Caller:
             if refused is not None:
                 raise refused
             self._greeted = True
-        if not self._queue:
+        if not self._pipeline.sent:
             raise ProtocolError(f"{self.address} answered {sw:04X} to nothing that was asked")
-        pending = self._queue[0]
+        pending = self._pipeline.sent[0]
         pending.sw = sw
         if is_success(sw):
             try:
@@ -478,9 +450,9 @@ class Caller:
                 self.lit.darken(pending.instruction.code)
             if pending.instruction is SYS_CAPS:
                 self.lit.refused(sw)
-        if pending is self._rekeying:
+        if pending is self._pipeline.rekeying:
             self._rekeyed(pending, now)
-        self._queue.popleft()
+        self._pipeline.answered()
         if pending.abandoned:
             self._abandoned -= 1
         if pending is self._upkeep:

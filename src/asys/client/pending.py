@@ -105,13 +105,3 @@ class Pending:
         """Tells the waiter that there is no answer."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
-
-
-def first_of(requests: list[Pending], size: int) -> list[Pending]:
-    """The requests at the front that reach `size` bytes together, or all."""
-    total = 0
-    for count, pending in enumerate(requests, start=1):
-        total += len(pending.frame)
-        if total >= size:
-            return requests[:count]
-    return requests
