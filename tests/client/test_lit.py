@@ -76,7 +76,7 @@ def test_without_sys_caps_nothing_is_known() -> None:
     with pytest.raises(errors.NoSuchInstruction, match="SYS_CAPS: 6A81"):
         lit.can(0x20)
 
-    lit.refused(SW.NOT_SUPPORTED)
+    lit.refused(isa.SYS_CAPS, SW.NOT_SUPPORTED)
     with pytest.raises(errors.NotSupported, match="SYS_CAPS: 6D00"):
         lit.can(0x20)
     assert not lit.has(0x20)

@@ -13,7 +13,7 @@ from asys.client.address import Address
 from asys.client.arguments import pack
 from asys.client.chained import Chains, is_too_long
 from asys.client.endings import anew, closed, ended, refusal, unanswered
-from asys.client.exchange import Exchange, exchange_of, is_success
+from asys.client.exchange import Exchange, exchange_of
 from asys.client.lit import Lit
 from asys.client.next_key import Carry, KeyRecord
 from asys.client.pending import FOREVER, Pending
@@ -28,7 +28,6 @@ from asys.errors import (
     NoSuchInstruction,
     ProtocolError,
     UnknownHost,
-    status_error,
 )
 from asys.isa import (
     ABANDON,
@@ -431,25 +430,15 @@ class Caller:
         if not self._pipeline.sent:
             raise ProtocolError(f"{self.address} answered {sw:04X} to nothing that was asked")
         pending = self._pipeline.sent[0]
-        pending.sw = sw
-        if is_success(sw):
-            try:
-                pending.result = pending.reply.unpack(payload)
-                if isinstance(pending.result, _TELLING):
-                    self._learn(pending, now)
-            except LayoutError as error:
-                raise ProtocolError(
-                    f"{self.address} answered {pending.instruction.name} with {sw:04X} and a "
-                    f"malformed payload: {error}"
-                ) from None
-        elif sw == SW.ALREADY_RECEIVED:
-            self._repeat_outcome(pending)
-        else:
-            pending.error = status_error(sw, pending.instruction.name, pending.seq)
-            if sw == SW.NO_SUCH_INSTRUCTION:
-                self.lit.darken(pending.instruction.code)
-            if pending.instruction is SYS_CAPS:
-                self.lit.refused(sw)
+        try:
+            pending.answer(sw, payload)
+        except LayoutError as error:
+            raise ProtocolError(
+                f"{self.address} answered {pending.instruction.name} with {sw:04X} and a malformed "
+                f"payload: {error}"
+            ) from None
+        if pending.error is not None or isinstance(pending.result, _TELLING):
+            self._learn(pending, now)
         if pending is self._pipeline.rekeying:
             self._rekeyed(pending, now)
         self._pipeline.answered()
@@ -469,18 +458,15 @@ class Caller:
                 self.opening.settle()
         if pending is not self.opening or self._statement is None:
             pending.settle()
-        original = pending.original
-        if original is not None:
-            if not original.has_outcome:
-                original.result, original.error = pending.result, pending.error
-                original.answered = True
-            original.told = original.told or pending.told
 
     def _learn(self, pending: Pending, now: float) -> None:
-        """What the caller itself takes from a reply: the map, and what became of tasks."""
-        reply = pending.result
-        p1, _, payload = pending.parts
-        if isinstance(reply, Capabilities):
+        """What the caller itself takes from an answer: the map, and what became of tasks."""
+        if pending.sw == SW.ALREADY_RECEIVED:
+            return  # it repeats an answer, whose time was then
+        reply, (p1, _, payload) = pending.result, pending.parts
+        if pending.error is not None:
+            self.lit.refused(pending.instruction, pending.error.sw)
+        elif isinstance(reply, Capabilities):
             self.lit.learn(p1, reply)
         elif isinstance(reply, TaskHandle):
             self.handles.given(reply.handle, now)
@@ -488,17 +474,6 @@ class Caller:
             self.handles.said(int.from_bytes(payload[:4], "big"), reply)
         elif isinstance(reply, StatedKey) and pending is self._statement:
             self.node_keys.stated(reply, self.link.node_key)
-
-    def _repeat_outcome(self, pending: Pending) -> None:
-        """6985 says that the frame came before, and nothing more: the first answer counts."""
-        name = pending.instruction.name
-        first = pending.original
-        if first is None or not first.has_outcome:
-            pending.error = status_error(SW.ALREADY_RECEIVED, name, pending.seq)
-        elif first.error is None:
-            pending.result = first.result
-        else:
-            pending.error = status_error(first.error.sw, name, pending.seq)
 
 
 def _page(number: int) -> Pending:

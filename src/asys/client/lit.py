@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asys.errors import status_error
-from asys.isa import SYS_CAPS, Capabilities, CapabilityMap
+from asys.isa import SYS_CAPS, AnyInstruction, Capabilities, CapabilityMap
 from asys.isa.core import PAGE_MASK, PAGES
 from asys.protocol.status import SW
 
@@ -38,13 +38,12 @@ class Lit:
         self._bits = self._bits & ~words | caps.lit
         self._pages |= 1 << page
 
-    def refused(self, sw: int) -> None:
-        """SYS_CAPS answered with this status word."""
-        self._refusal = sw
-
-    def darken(self, code: int) -> None:
-        """An instruction answered 6A81: it does not exist for this agent any more."""
-        self._bits &= ~(1 << code)
+    def refused(self, instruction: AnyInstruction, sw: int) -> None:
+        """An instruction was answered with this status word; 6A81: it does not exist any more."""
+        if sw == SW.NO_SUCH_INSTRUCTION:
+            self._bits &= ~(1 << instruction.code)
+        if instruction is SYS_CAPS:
+            self._refusal = sw
 
     def has(self, code: int) -> bool:
         """Known to be lit."""

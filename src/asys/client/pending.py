@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from asys.errors import AlreadyReceived, AsysError, StatusError
+from asys.client.exchange import is_success
+from asys.errors import AlreadyReceived, AsysError, StatusError, status_error
 from asys.isa import AnyInstruction
 from asys.protocol.codec import Layout
+from asys.protocol.status import SW
 
 FOREVER: Final = float("inf")
 """The deadline of what has none."""
@@ -87,21 +89,46 @@ class Pending:
         """The node has said what became of it; 6985 says nothing of that."""
         return self.answered and not isinstance(self.error, AlreadyReceived)
 
+    def answer(self, sw: int, payload: bytes) -> None:
+        """Takes what the node said, and tells nobody yet. LayoutError: the payload is malformed."""
+        self.sw = sw
+        if is_success(sw):
+            self.result = self.reply.unpack(payload)
+        elif sw == SW.ALREADY_RECEIVED:
+            self._repeat()
+        else:
+            self.error = status_error(sw, self.instruction.name, self.seq)
+
     def settle(self) -> None:
-        """Tells the waiter what the node said."""
+        """Tells the waiter what the node said; the original of a frame sent again learns it too."""
         self.answered = True
         if self.note is not None and self.error is None:
             self.note(self.result)
         waiter = self.waiter
-        if waiter is None or waiter.done():
-            return
-        self.told = True
-        if self.error is None:
-            waiter.set_result(self.result)
-        else:
-            waiter.set_exception(self.error)
+        if waiter is not None and not waiter.done():
+            self.told = True
+            if self.error is None:
+                waiter.set_result(self.result)
+            else:
+                waiter.set_exception(self.error)
+        original = self.original
+        if original is not None:
+            if not original.has_outcome:
+                original.result, original.error = self.result, self.error
+                original.answered = True
+            original.told = original.told or self.told
 
     def give_up(self, error: AsysError) -> None:
         """Tells the waiter that there is no answer."""
         if self.waiter is not None and not self.waiter.done():
             self.waiter.set_exception(error)
+
+    def _repeat(self) -> None:
+        """6985 says that the frame came before, and nothing more: the first answer counts."""
+        first = self.original
+        if first is None or not first.has_outcome:
+            self.error = status_error(SW.ALREADY_RECEIVED, self.instruction.name, self.seq)
+        elif first.error is None:
+            self.result = first.result
+        else:
+            self.error = status_error(first.error.sw, self.instruction.name, self.seq)
