@@ -10,10 +10,11 @@ import pytest
 import asys
 from asys import isa
 from asys.client.address import Address
-from asys.client.caller import LOOK_SECONDS, Caller
+from asys.client.caller import Caller
 from asys.client.next_key import Carry, KeyRecord
 from asys.client.reconnect import is_final
 from asys.client.renewal import Renewal
+from asys.client.upkeep import LOOK_SECONDS
 from asys.isa import KEY_STATEMENT, StatedKey
 from asys.isa.capmap import CORE, STATEMENT
 from asys.protocol.apdu import FrameParser

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from asys import errors, isa
-from asys.client.caller import LOOK_SECONDS
 from asys.client.renewal import Renewal
+from asys.client.upkeep import LOOK_SECONDS
 from asys.isa import Empty
 from asys.protocol.status import SW
 from client.instructions import SEALED_ECHO, SIGNED_ECHO, Number

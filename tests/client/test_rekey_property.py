@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from asys import isa
-from asys.client import caller
+from asys.client import upkeep
 from asys.client.pending import FOREVER, Pending
 from asys.client.renewal import Renewal
 from asys.errors import DeadlineExceeded, OutcomeUnknown
@@ -28,7 +28,7 @@ class Conversation(RuleBasedStateMachine):
     def connect(self, requests: int) -> None:
         self.now = 0.0
         self.patience = pytest.MonkeyPatch()  # this node takes any time, and answers in the end
-        self.patience.setattr(caller, "REKEY_SECONDS", FOREVER)
+        self.patience.setattr(upkeep, "REKEY_SECONDS", FOREVER)
         self.pair = Pair(lit="core,all,0C,2C,6C", renewal=Renewal(50.0, requests))
         self.ears: dict[int, Ear] = {}
         self.calls: dict[int, Pending] = {}

@@ -22,52 +22,28 @@ from asys.client.renewal import Renewal
 from asys.client.signed import SignedRequests
 from asys.client.silence import Silence
 from asys.client.tasks import Handles
-from asys.errors import (
-    DeadlineExceeded,
-    LinkError,
-    NoSuchInstruction,
-    ProtocolError,
-    UnknownHost,
-)
+from asys.client.upkeep import Upkeep, capability_pages
+from asys.errors import DeadlineExceeded, LinkError, ProtocolError, UnknownHost
 from asys.isa import (
     ABANDON,
-    KEY_STATEMENT,
     REKEY,
-    SYS_CAPS,
     SYS_HELLO,
     TASK_CANCEL,
     TASK_QUERY,
     AnyInstruction,
-    Capabilities,
     Empty,
     Level,
-    StatedKey,
-    TaskHandle,
-    TaskState,
 )
 from asys.protocol.apdu import encode_plain, split_response
 from asys.protocol.codec import LayoutError
 from asys.protocol.keys import PrivateKey
 from asys.protocol.link import AgentLink, LinkState
-from asys.protocol.status import SW
 
 MAX_ABANDONED: Final = 1024
 """Requests given up on and not yet answered, after which the node counts as dead."""
 
-REKEY_SECONDS: Final = 60.0
-"""How long a node may leave a REKEY unanswered that nobody asked for but the SDK."""
-
-LOOK_SECONDS: Final = 3600.0
-"""How often a connection asks whether the node has a next key; each asks when it is made."""
-
-_PAGES: Final = (1, 2, 3, 0)
-"""The pages of SYS_CAPS in the order in which they are asked for: 1 tells a node's kind first."""
-
 OF_THIS_SESSION: Final = (TASK_QUERY, TASK_CANCEL, REKEY, ABANDON)
 """Instructions that mean something else in another session."""
-
-_TELLING: Final = (Capabilities, TaskHandle, TaskState, StatedKey)
-"""Replies from which the caller itself learns."""
 
 
 class Caller:
@@ -79,7 +55,7 @@ class Caller:
     is never refused with 6982, so that a refused agent can tell.
 
     Keys that have served long enough are renewed by a REKEY in front of the next request, where the
-    node has it. Nothing leaves between REKEY and its answer; requests made meanwhile wait.
+    node has it.
     """
 
     def __init__(
@@ -106,20 +82,17 @@ class Caller:
         self.silence: Final = Silence()
         self.session = 1  # 2 for the connection that took the place of the first, and so on
         self.spoke = 0.0  # when a request was last made
+        self.node_keys: Final = KeyRecord(address, trusted, superseded, carry)
         self._key = key
-        self.node_keys = KeyRecord(address, trusted, superseded, carry)
         self._trace = trace
         self._pipeline = Pipeline()
+        self._upkeep = Upkeep(self.link, self.lit, self.node_keys, self.handles, self._pipeline)
+        self.opening: Final = self._upkeep.opening
         self._signed = SignedRequests(address)
         self._chains = Chains(self.link, self.lit, self._signed, self._leave, self._drop)
         self._now = 0.0  # when bytes were last received
-        self._upkeep: Pending | None = None  # the REKEY that nobody asked for, until it is answered
         self._abandoned = 0
-        self._unasked: list[Pending] = []  # requests that are nobody's but the SDK's
-        self._statement: Pending | None = None  # the one for the node's next key, until answered
-        self._look_at = FOREVER
         self._greeted = False
-        self.opening: Final = _page(0)
 
     @property
     def in_flight(self) -> int:
@@ -175,7 +148,7 @@ class Caller:
         """
         if self.error is not None:
             raise ended(self.address, self.error)
-        pages = [_page(number) for number in _PAGES]
+        pages = capability_pages()
         for page in pages:
             self._append(page, now)
         return pages[-1]
@@ -212,7 +185,7 @@ class Caller:
         """
         if self.error is not None:
             raise ended(self.address, self.error)
-        self._look(now)
+        self._upkeep.look(now)
         pending = Pending(SYS_HELLO, encode_plain(SYS_HELLO.code), 0)
         pending.started = self.spoke = now
         self._pipeline.append(pending)
@@ -266,9 +239,15 @@ class Caller:
 
     def successor(self) -> Caller:
         """The caller of a connection that may take this one's place: same node, same agent."""
-        caller = Caller(self._key, self.address, None, renewal=self.renewal.again())
-        caller.node_keys = self.node_keys.again(self.link)
-        return caller
+        keys = self.node_keys.again(self.link)
+        return Caller(
+            self._key,
+            self.address,
+            keys.trusted,
+            renewal=self.renewal.again(),
+            superseded=keys.superseded,
+            carry=keys.carry,
+        )
 
     def take_over(self, before: Caller) -> None:
         """Goes on for the caller of an earlier connection: with its trace, and above its Seq.
@@ -310,7 +289,7 @@ class Caller:
                 self.node_keys.proven = True
                 self._receive_messages(now)
                 if not self._greeted and not self.in_flight:
-                    self._probe(now)
+                    self._greet(now)
             elif link.state is LinkState.KEY_SHOWN:
                 if self.node_keys.trusted is None:
                     raise UnknownHost(str(self.address), link.shown_key)
@@ -332,8 +311,6 @@ class Caller:
         sent, unsent = self._pipeline.clear()
         unmade = self._chains.unmade()
         self._chains.clear()
-        self._upkeep = self._statement = None
-        self._unasked.clear()
         for pending in sent:
             pending.give_up(unanswered(pending, self.address, error))
         for pending in (*unsent, *unmade):
@@ -348,15 +325,17 @@ class Caller:
             if not pending.abandoned:
                 yield pending
 
+    def _greet(self, now: float) -> None:
+        """The handshake is done."""
+        self.renewal.begin(now)
+        for page in self._upkeep.greeting(now):
+            self._append(page, now)
+
     def _append(self, pending: Pending, now: float) -> None:
         """Lets a request leave when its turn comes, behind a REKEY where one is due."""
-        self._look(now)
-        due = self.renewal.called(now)
-        wanted = due and pending.instruction is not REKEY
-        if wanted and self._upkeep is None and self.lit.has(REKEY.code):
-            self._upkeep = Pending(REKEY, encode_plain(REKEY.code), 0)
-            self._upkeep.deadline = now + REKEY_SECONDS
-            self._pipeline.append(self._upkeep)
+        self._upkeep.look(now)
+        if self.renewal.called(now) and pending.instruction is not REKEY:
+            self._upkeep.rekey(now)
         pending.started = pending.started or now
         self.spoke = now
         self._pipeline.append(pending)
@@ -377,39 +356,6 @@ class Caller:
             self.link.rekey()
             self._signed.rekeyed(self.link.signer, self._pipeline.unsent)
         self.renewal.begin(now)
-
-    def _look(self, now: float) -> None:
-        """On a connection that lives long: the node may have a next key by now."""
-        if now < self._look_at:
-            return
-        self._look_at = now + LOOK_SECONDS
-        if self.lit.caps is not None and self.node_keys.wanted(self.link):
-            self._ask(_page(0), now)
-
-    def _ask(self, pending: Pending, now: float) -> Pending:
-        """Asks something that is nobody's but the SDK's: no call, and no trace shows it."""
-        pending.started = now
-        self._unasked.append(pending)
-        self._pipeline.append(pending)
-        return pending
-
-    def _ask_for_next_key(self, page: Pending, now: float) -> None:
-        """Asks for the node's statement where it has one, by an answer to SYS_CAPS, page 0; also
-        where SYS_CAPS is not granted, so that nothing is known.
-        """
-        known = page.error is None and self.lit.has(KEY_STATEMENT.code)
-        blind = page is self.opening and isinstance(page.error, NoSuchInstruction)
-        if (known or blind) and self.node_keys.wanted(self.link):
-            self.node_keys.asked = True
-            request = Pending(KEY_STATEMENT, encode_plain(KEY_STATEMENT.code), 0)
-            self._statement = self._ask(request, now)
-
-    def _probe(self, now: float) -> None:
-        """Asks who this agent is to the node: all pages in one write, so in one round trip."""
-        self.renewal.begin(now)
-        self._look_at = now + LOOK_SECONDS
-        for page in (*(_page(number) for number in _PAGES[:-1]), self.opening):
-            self._append(page, now)
 
     def _receive_messages(self, now: float) -> None:
         link = self.link
@@ -437,47 +383,13 @@ class Caller:
                 f"{self.address} answered {pending.instruction.name} with {sw:04X} and a malformed "
                 f"payload: {error}"
             ) from None
-        if pending.error is not None or isinstance(pending.result, _TELLING):
-            self._learn(pending, now)
         if pending is self._pipeline.rekeying:
             self._rekeyed(pending, now)
         self._pipeline.answered()
         if pending.abandoned:
             self._abandoned -= 1
-        if pending is self._upkeep:
-            self._upkeep = None
-        elif pending in self._unasked:
-            self._unasked.remove(pending)
-        elif self._trace is not None:
+        settled = self._upkeep.answered(pending, now)
+        if self._trace is not None and not pending.unasked:
             self._trace(exchange_of(pending, sw, len(message), now))
-        if pending.instruction is SYS_CAPS and not pending.parts[0]:
-            self._ask_for_next_key(pending, now)
-        if pending is self._statement:
-            self._statement = None
-            if not self.opening.answered:
-                self.opening.settle()
-        if pending is not self.opening or self._statement is None:
+        if settled:
             pending.settle()
-
-    def _learn(self, pending: Pending, now: float) -> None:
-        """What the caller itself takes from an answer: the map, and what became of tasks."""
-        if pending.sw == SW.ALREADY_RECEIVED:
-            return  # it repeats an answer, whose time was then
-        reply, (p1, _, payload) = pending.result, pending.parts
-        if pending.error is not None:
-            self.lit.refused(pending.instruction, pending.error.sw)
-        elif isinstance(reply, Capabilities):
-            self.lit.learn(p1, reply)
-        elif isinstance(reply, TaskHandle):
-            self.handles.given(reply.handle, now)
-        elif isinstance(reply, TaskState):
-            self.handles.said(int.from_bytes(payload[:4], "big"), reply)
-        elif isinstance(reply, StatedKey) and pending is self._statement:
-            self.node_keys.stated(reply, self.link.node_key)
-
-
-def _page(number: int) -> Pending:
-    """A request for a page of the capability map."""
-    pending = Pending(SYS_CAPS, encode_plain(SYS_CAPS.code, number), 0)
-    pending.parts = (number, 0, b"")
-    return pending

@@ -22,7 +22,7 @@ Carry: TypeAlias = Callable[[Iterable[KeyStatement]], bytes]
 class KeyRecord:
     """The key that a node must prove, those that it had before, and the one that it states."""
 
-    __slots__ = ("_address", "_carry", "asked", "next_key", "proven", "superseded", "trusted")
+    __slots__ = ("_address", "asked", "carry", "next_key", "proven", "superseded", "trusted")
 
     def __init__(
         self,
@@ -40,8 +40,8 @@ class KeyRecord:
         """The statement has been asked for."""
         self.proven = False
         """The handshake is done."""
+        self.carry = carry
         self._address = address
-        self._carry = carry
 
     def wanted(self, link: AgentLink) -> bool:
         """Whether the statement is of use: this is the key that states, and nobody has asked."""
@@ -86,10 +86,10 @@ class KeyRecord:
 
     def _write(self, statement: KeyStatement) -> str:
         """Puts the next key on record; says what became of that. BadStatement."""
-        if self._carry is None:
+        if self.carry is None:
             return "nothing is written, as the key was given in code: put the next one there"
         try:
-            self._carry([statement])
+            self.carry([statement])
         except IdentityError as error:
             return f"it could not be written: {error}"
         return "it is on record now"
@@ -100,4 +100,4 @@ class KeyRecord:
         trusted = self.trusted
         if self.next_key is not None and trusted is not None:
             before, trusted = {trusted}, self.next_key
-        return KeyRecord(self._address, trusted, self.superseded | before, self._carry)
+        return KeyRecord(self._address, trusted, self.superseded | before, self.carry)

@@ -35,7 +35,7 @@ class Pending:
     status word; `told` says whether somebody did. `parts` are P1, P2 and payload; `keys` counts the
     REKEYs before the keys with which a signed frame is made. `code`, `reply` and `more` are INS,
     the layout of the answer and M: not those of the instruction where this is a fragment of its
-    payload.
+    payload. One that is `unasked` is no call, but the SDK's own, and no trace shows it.
     """
 
     __slots__ = (
@@ -57,6 +57,7 @@ class Pending:
         "started",
         "sw",
         "told",
+        "unasked",
         "waiter",
     )
 
@@ -80,6 +81,7 @@ class Pending:
         self.abandoned = False
         self.answered = False
         self.told = False
+        self.unasked = False
         self.sw: int | None = None
         self.result: Layout | None = None
         self.error: StatusError | None = None
