@@ -6,7 +6,7 @@ import pytest
 
 from asys import errors, isa
 from asys.client.renewal import Renewal
-from asys.client.upkeep import LOOK_SECONDS
+from asys.client.upkeep import LOOK_SECONDS, REKEY_SECONDS
 from asys.isa import Empty
 from asys.protocol.status import SW
 from client.instructions import SEALED_ECHO, SIGNED_ECHO, Number
@@ -212,6 +212,19 @@ def test_an_abandoned_request_does_not_keep_the_rekey_from_its_end() -> None:
     assert codes(pair) == [isa.SYS_HELLO.code]
     pair.reply(HELLO_REPLY)
     assert ear.heard == [HELLO]
+
+
+def test_a_rekey_that_could_not_leave_is_due_again_with_the_next_call() -> None:
+    pair = ready()
+    pair.call(isa.SYS_HELLO, now=100.0)  # nothing of it leaves: the socket takes nothing
+    pair.caller.expire(100.0 + REKEY_SECONDS)
+
+    _, ear = pair.call(isa.SYS_HELLO, now=200.0)
+
+    assert codes(pair) == [REKEY]
+    pair.rekey(now=201.0)
+    assert codes(pair)[-1] == isa.SYS_HELLO.code
+    assert not ear.heard
 
 
 def test_a_connection_that_ends_during_rekey_leaves_no_outcome_open() -> None:

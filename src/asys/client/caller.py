@@ -348,6 +348,7 @@ class Caller:
         if not self._pipeline.withdraw(pending):
             return False
         self._signed.forget(pending)
+        self._upkeep.withdrawn(pending)
         return True
 
     def _rekeyed(self, pending: Pending, now: float) -> None:

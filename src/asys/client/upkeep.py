@@ -67,7 +67,7 @@ class Upkeep:
         self._node_keys = node_keys
         self._handles = handles
         self._pipeline = pipeline
-        self._rekey: Pending | None = None  # the REKEY that is due, until it is answered
+        self._rekey: Pending | None = None  # the REKEY that is due, until it is over
         self._statement: Pending | None = None  # the question for the next key, likewise
         self._look_at = FOREVER
 
@@ -90,6 +90,11 @@ class Upkeep:
             self._rekey = Pending(REKEY, encode_plain(REKEY.code), 0)
             self._rekey.deadline = now + REKEY_SECONDS
             self._leave(self._rekey)
+
+    def withdrawn(self, pending: Pending) -> None:
+        """A request will not leave any more: REKEY is due anew with the next call."""
+        if pending is self._rekey:
+            self._rekey = None
 
     def answered(self, pending: Pending, now: float) -> bool:
         """Takes note of any answer, and asks what follows from it. False: it must not be settled
