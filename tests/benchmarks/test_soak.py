@@ -68,12 +68,14 @@ Channel.seal = seal
 
 DOUBLES = """
 from asys.protocol.channel import Channel
-_seal, _count = Channel.seal, [0]
+_seal, _left = Channel.seal, [1]
 def seal(self, messages):
-    _count[0] += 1
-    return _seal(self, messages * 2 if _count[0] == 500 else messages)
+    if 1 < len(messages) < 10 and _left and _left.pop():
+        messages = messages * 2
+    return _seal(self, messages)
 Channel.seal = seal
 """
+"""Answers to what came in one piece: one way, of those that have it, is enough."""
 
 CROSSES = """
 from asys.node.server import Node

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.root
 TIMING = Timing(timeout=60.0, quiet=0.3, frame=4.0, idle=8.0, slack=60.0, restarts=0, pace=0)
 
 SHORT_DEADLINES = (
-    "import asys.node.session as session;"
-    f"session.FRAME_SECONDS = {TIMING.frame}; session.IDLE_SECONDS = {TIMING.idle};"
+    "import asys.node.connection as connection;"
+    f"connection.FRAME_SECONDS = {TIMING.frame}; connection.IDLE_SECONDS = {TIMING.idle};"
 )
 """The 10 and the 60 s are constants of asyd, and longer than a test has."""
 

@@ -28,7 +28,7 @@ from asys.isa import (
 )
 from asys.isa.bytemap import size_range
 from asys.isa.security import PAGE_SIZE
-from asys.node import dispatch, door, recorder, sampler, session, trees
+from asys.node import connection, dispatch, door, recorder, sampler, session, trees
 from asys.node.agents import directory
 from asys.node.audit import log
 from asys.node.chains import CHAIN_SECONDS, NODE_BYTES
@@ -364,10 +364,10 @@ def test_deadlines_and_bounds_are_the_nodes() -> None:
     assert deadlines == [
         f"{seconds:g} s"
         for seconds in (
-            session.MAGIC_SECONDS,
-            session.HANDSHAKE_SECONDS,
-            session.FRAME_SECONDS,
-            session.IDLE_SECONDS,
+            connection.MAGIC_SECONDS,
+            connection.HANDSHAKE_SECONDS,
+            connection.FRAME_SECONDS,
+            connection.IDLE_SECONDS,
         )
     ]
     bounds = Limits()
@@ -389,7 +389,7 @@ def test_deadlines_and_bounds_are_the_nodes() -> None:
         "levels of added agents below a line": str(directory.MAX_DEPTH),
     }
     assert f"the latest {SHOWN_PIDS:,} PIDs" in section("7.2 PROC_THROTTLE")
-    assert f"({session.LINGER_SECONDS:g} s at most)" in section("1.5 The end of a connection")
+    assert f"({connection.LINGER_SECONDS:g} s at most)" in section("1.5 The end of a connection")
     assert f"still pending at {TASK_TIMEOUT:g} s" in section("7.4 Task handles")
     assert f"or {TASK_LIFETIME:g} s after creation" in section("7.4 Task handles")
 

@@ -191,7 +191,7 @@ def test_a_rate_is_waited_for(tmp_path: Path) -> None:
 # Idle
 
 
-BRIEFLY: Final = "import asys.node.session as s; s.IDLE_SECONDS = 3.0\n"
+BRIEFLY: Final = "import asys.node.connection as c; c.IDLE_SECONDS = 3.0\n"
 """An asyd whose sessions may be idle for 3 s."""
 
 

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from asys.isa import SYS_PROCS
-from asys.node.session import TURN, WRITE_BUFFER
+from asys.node.connection import WRITE_BUFFER
+from asys.node.session import TURN
 from asys.protocol.limits import MAX_FRAME, MAX_RECORD, RECORD_PREFIX_SIZE
 from support.frames import HELLO, PROCS, frame, header, pid_payload
 from support.node_rig import Rig, RigAgent

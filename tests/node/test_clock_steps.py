@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from asys.isa import TASK_QUERY, TaskStatus
+from asys.node.connection import FRAME_SECONDS, IDLE_SECONDS, MAGIC_SECONDS
 from asys.node.door import GENERATION_SECONDS
-from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, MAGIC_SECONDS
 from support.frames import BLOCKED, HELLO, OK, frame
 from support.node_rig import AGENT, OTHER, Rig, RigAgent
 from support.services import Services

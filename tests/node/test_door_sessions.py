@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from asys.node.connection import IDLE_SECONDS
 from asys.node.door import GENERATION_SECONDS
 from asys.node.server import Limits
-from asys.node.session import IDLE_SECONDS
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import MESSAGE_2_SIZE, PRE_HANDSHAKE_SIZE
 from asys.protocol.link import AgentLink

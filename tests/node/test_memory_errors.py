@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asys.isa import SYS_CAPS
-from asys.node import dispatch, sampler, session
+from asys.node import connection, dispatch, sampler, session
 from support.frames import CAPS, HELLO, OK, STATUS, pid_payload
 from support.node_rig import Rig, RigAgent
 
@@ -36,7 +36,7 @@ class Speechless(logging.Logger):
 
 def speechless(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on nothing can be logged."""
-    for module in (dispatch, session, sampler):
+    for module in (connection, dispatch, session, sampler):
         monkeypatch.setattr(module, "_log", Speechless("asyd", logging.INFO))
 
 

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from asys.node.health.counts import Closing
-from asys.node.session import (
+from asys.node.connection import (
     FRAME_SECONDS,
     HANDSHAKE_SECONDS,
     IDLE_SECONDS,
     LINGER_SECONDS,
     MAGIC_SECONDS,
 )
+from asys.node.health.counts import Closing
 from asys.protocol.limits import MAGIC, MESSAGE_2_SIZE, PRE_HANDSHAKE_SIZE
 from asys.protocol.link import LinkState
 from support.frames import (

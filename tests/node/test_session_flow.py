@@ -9,8 +9,9 @@ from typing import TypeAlias
 
 import pytest
 
+from asys.node.connection import FRAME_SECONDS, IDLE_SECONDS, WRITE_BUFFER
 from asys.node.health.counts import Closing
-from asys.node.session import FRAME_SECONDS, IDLE_SECONDS, TURN, WRITE_BUFFER
+from asys.node.session import TURN
 from asys.protocol.channel import MAX_MESSAGE
 from asys.protocol.limits import MAGIC
 from support.frames import (

@@ -171,7 +171,7 @@ def test_partitions_leave_outcomes_unknown_and_nothing_is_done_twice(tmp_path: P
 
 def test_a_partition_is_noticed_at_both_ends(tmp_path: Path) -> None:
     """By the keep-alive at the agent's; by the limit for idle sessions at the node's."""
-    idle = "import asys.node.session as s; s.IDLE_SECONDS = 2.0\n"
+    idle = "import asys.node.connection as c; c.IDLE_SECONDS = 2.0\n"
 
     async def agent(wire: BadNetwork) -> None:
         options = wire.options(reconnect=POLICY, keepalive=0.2, timeout=PATIENCE)

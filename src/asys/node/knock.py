@@ -10,7 +10,7 @@ from asys.node.door import source
 from asys.node.listen import peer_credentials
 
 if TYPE_CHECKING:
-    from asys.node.session import Session
+    from asys.node.connection import Connection
 
 
 class Knock:
@@ -18,7 +18,7 @@ class Knock:
 
     __slots__ = ("_session", "_transport")
 
-    def __init__(self, session: Session, transport: asyncio.Transport) -> None:
+    def __init__(self, session: Connection, transport: asyncio.Transport) -> None:
         self._session = session
         self._transport = transport
 

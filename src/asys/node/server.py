@@ -25,6 +25,7 @@ from asys.node.audit.log import Audit
 from asys.node.audit.shadow.strict import Strict
 from asys.node.chains import Chains
 from asys.node.clock import Clock
+from asys.node.connection import Connection
 from asys.node.courtesy import Courtesy
 from asys.node.descriptors import Descriptors
 from asys.node.dispatch import Dispatcher
@@ -135,8 +136,8 @@ class Node:
         self.facts = Facts(platform, clock.now())
         self.descriptors = Descriptors()
         """What connections must leave for the node's own work."""
-        self._connections: set[Session] = set()
-        self._unconfirmed = Unconfirmed[Session](self.limits.unconfirmed)
+        self._connections: set[Connection] = set()
+        self._unconfirmed = Unconfirmed[Connection](self.limits.unconfirmed)
         self._sessions: dict[int, Session] = {}
         self._per_key: Counter[bytes] = Counter()
         self._background: set[asyncio.Task[None]] = set()
@@ -172,7 +173,7 @@ class Node:
 
     # -- who comes in
 
-    def admit(self, session: Session) -> bool:
+    def admit(self, session: Connection) -> bool:
         """Whether there is room for a connection that has not shown who it is.
 
         When too many of these are there, the newcomer takes the place of the oldest; also where
@@ -191,7 +192,7 @@ class Node:
             evicted.evict()
         return True
 
-    def greeted(self, session: Session, source: bytes | str) -> str:
+    def greeted(self, session: Connection, source: bytes | str) -> str:
         """A connection has shown the magic: why it may not go on, or ''."""
         if not self.rates.allow(source, self.clock.now()):
             return "too many handshakes from one address"
@@ -251,7 +252,7 @@ class Node:
         if self.audit is not None:
             self.audit.refused(reason, key_hash(agent_key) if agent_key else NO_KEY)
 
-    def leave(self, session: Session) -> None:
+    def leave(self, session: Connection) -> None:
         """Frees what a session held: its id, its place, its task handles."""
         session.recorder.close()
         if self._sessions.pop(session.id, None) is not None:
@@ -269,12 +270,12 @@ class Node:
         """Everything is open by now that stays open: the rest is for connections and a reserve."""
         self.descriptors.count(len(self._connections))
 
-    def forget(self, session: Session) -> None:
+    def forget(self, session: Connection) -> None:
         """The connection is gone."""
         self._unconfirmed.discard(session)
         self._connections.discard(session)
 
-    def of_key(self, agent_key: bytes) -> list[Session]:
+    def of_key(self, agent_key: bytes) -> list[Connection]:
         """The connections of an agent that have come through the handshake, confirmed or not."""
         return [
             session
@@ -384,7 +385,7 @@ class Node:
         return self.authority.book
 
     @property
-    def sessions(self) -> list[Session]:
+    def sessions(self) -> list[Connection]:
         """Sessions that are open now, and those that are not confirmed yet."""
         return [one for one in self._connections if one.agent_key and not one.closed]
 

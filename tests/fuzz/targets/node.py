@@ -42,6 +42,7 @@ from support.target import Target
 
 COVERS = (
     "asys.node.dispatch",
+    "asys.node.connection",
     "asys.node.session",
     "asys.node.chains",
     "asys.node.targets",

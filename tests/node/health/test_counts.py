@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asys.audit.records import Refusal
+from asys.node.connection import HANDSHAKE_SECONDS, IDLE_SECONDS, MAGIC_SECONDS
 from asys.node.health.counts import LAG_BOUNDS, REFUSALS, Closing, Costs, Counts, Lag
 from asys.node.server import Limits
-from asys.node.session import HANDSHAKE_SECONDS, IDLE_SECONDS, MAGIC_SECONDS, TURN
+from asys.node.session import TURN
 from asys.protocol.keys import PrivateKey
 from asys.protocol.limits import MAGIC
 from asys.protocol.status import SW
