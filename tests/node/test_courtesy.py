@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
-from asys.node.courtesy import DEAR, SELDOM, SPARED, Courtesy
+from asys.node.courtesy import DEAR, MOST_SPARED, SELDOM, SPARED, Courtesy
 from support.clock import ManualClock
 from support.frames import HELLO, frame
 from support.node_rig import Rig
@@ -73,18 +74,43 @@ def test_answers_that_follow_each_other_do_not_wait(
     assert others.ran == 2
 
 
-def test_others_who_need_the_whole_cpu_get_it_once_a_second(
+def test_others_who_need_the_whole_cpu_get_it_ever_less_often(
     courtesy: Courtesy, clock: ManualClock, others: Others
 ) -> None:
     others.take = 0.003  # as the scheduler gives to a busy process
-    answers = 0
+    times: list[float] = []
     began = clock.now()
-    while clock.now() - began < 10.5:
+    while clock.now() - began < 100:
+        before = others.ran
         courtesy.answered()
-        answers += 1
+        if others.ran > before:
+            times.append(clock.now())
         clock.advance(0.005)
-    assert answers > 2000
-    assert others.ran == pytest.approx(10.5 / SPARED, abs=1)
+    pauses = [after - before for before, after in pairwise(times)]
+    assert pauses == [
+        pytest.approx(min(SPARED * 2**number, MOST_SPARED), abs=0.02)
+        for number in range(len(pauses))
+    ]
+    assert sum(pause >= MOST_SPARED for pause in pauses) > 3
+
+
+def test_once_the_cpu_is_free_again_others_run_behind_each_answer(
+    courtesy: Courtesy, clock: ManualClock, others: Others
+) -> None:
+    others.take = 0.003
+    for _ in range(5):
+        courtesy.answered()
+        clock.advance(MOST_SPARED)
+    others.take, others.ran = 0.0, 0
+    for _ in range(5):
+        courtesy.answered()
+        clock.advance(SELDOM * 1.1)
+    assert others.ran == 5
+    others.take = 0.003
+    courtesy.answered()
+    clock.advance(SPARED * 1.1)
+    courtesy.answered()
+    assert others.ran == 7
 
 
 def test_what_is_just_not_dear_is_given_on(

@@ -14,8 +14,11 @@ DEAR: Final = 0.0005
 """Seconds in which an agent takes its answer. Where asyd has not got the CPU back by then, whoever
 has it needs all of it."""
 
-SPARED: Final = 1.0
-"""Seconds for which asyd then keeps the CPU."""
+SPARED: Final = 0.1
+"""Seconds for which asyd then keeps the CPU; twice as many each time it finds the same again."""
+
+MOST_SPARED: Final = 10.0
+"""Seconds for which it keeps the CPU at the most."""
 
 
 def _nobody() -> None:
@@ -30,7 +33,7 @@ class Courtesy:
     one turn of its event loop.
     """
 
-    __slots__ = ("_give", "_not_before", "_now")
+    __slots__ = ("_give", "_not_before", "_now", "_spared")
 
     def __init__(self, now: Callable[[], float], give: Callable[[], object] | None = None) -> None:
         """`now` is monotonic time in seconds, `give` what lets others run on this CPU."""
@@ -39,6 +42,7 @@ class Courtesy:
             "Callable[[], object]", getattr(os, "sched_yield", _nobody)
         )
         self._not_before = float("-inf")
+        self._spared = SPARED
 
     def answered(self) -> float:
         """An answer is on its way. Returns the time in seconds, after others have run."""
@@ -49,5 +53,10 @@ class Courtesy:
             return now
         give()
         again = read()
-        self._not_before = again + (SELDOM if again - now <= DEAR else SPARED)
+        if again - now > DEAR:
+            self._not_before = again + self._spared
+            self._spared = min(self._spared * 2, MOST_SPARED)
+        else:
+            self._not_before = again + SELDOM
+            self._spared = SPARED
         return again
